@@ -1,0 +1,87 @@
+//! What exists: step types, providers, tools.
+//!
+//! Owns [`Catalog`] (what the compiler checks names against) and [`Services`] (the same, as steps use it at run time).
+//! Both are values, built by the composition root; nothing here is global.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::provider::Provider;
+use crate::step::Step;
+use crate::store::OutputWriter;
+use crate::tool::ToolSource;
+
+/// Step types and providers by name.
+#[derive(Clone, Default)]
+pub struct Catalog {
+    steps: BTreeMap<&'static str, Arc<dyn Step>>,
+    providers: BTreeMap<String, Arc<dyn Provider>>,
+}
+
+/// A name that is taken already.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the {what} `{name}` is registered already")]
+pub struct Duplicate {
+    /// `step type` or `provider`.
+    pub what: &'static str,
+    /// The name.
+    pub name: String,
+}
+
+impl Catalog {
+    /// Adds a step type.
+    ///
+    /// # Errors
+    /// [`Duplicate`] when the type exists.
+    pub fn add_step(&mut self, step: Arc<dyn Step>) -> Result<(), Duplicate> {
+        let kind = step.spec().kind;
+        if self.steps.contains_key(kind) {
+            return Err(Duplicate { what: "step type", name: kind.to_owned() });
+        }
+        self.steps.insert(kind, step);
+        Ok(())
+    }
+
+    /// Adds a provider under its own name.
+    ///
+    /// # Errors
+    /// [`Duplicate`] when the name exists.
+    pub fn add_provider(&mut self, provider: Arc<dyn Provider>) -> Result<(), Duplicate> {
+        let name = provider.name().to_owned();
+        if self.providers.contains_key(&name) {
+            return Err(Duplicate { what: "provider", name });
+        }
+        self.providers.insert(name, provider);
+        Ok(())
+    }
+
+    /// The step type `kind`.
+    pub fn step(&self, kind: &str) -> Option<&Arc<dyn Step>> {
+        self.steps.get(kind)
+    }
+
+    /// The provider `name`.
+    pub fn provider(&self, name: &str) -> Option<&Arc<dyn Provider>> {
+        self.providers.get(name)
+    }
+
+    /// Every step type, by name.
+    pub fn steps(&self) -> impl Iterator<Item = &Arc<dyn Step>> {
+        self.steps.values()
+    }
+
+    /// Every provider, by name.
+    pub fn providers(&self) -> impl Iterator<Item = &Arc<dyn Provider>> {
+        self.providers.values()
+    }
+}
+
+/// What steps may use at run time.
+pub struct Services {
+    /// Step types and providers.
+    pub catalog: Catalog,
+    /// Tools.
+    pub tools: Arc<dyn ToolSource>,
+    /// Output files.
+    pub outputs: Arc<dyn OutputWriter>,
+}

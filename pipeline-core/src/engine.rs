@@ -1,0 +1,3 @@
+//! The engine: the embedded backend of the schedule. (In work.)
+
+pub mod effect;

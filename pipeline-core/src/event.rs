@@ -1,0 +1,64 @@
+//! What observers see: facts, once they are durable, and disposable progress.
+//!
+//! Owns [`Event`], [`Progress`] and [`EventSink`]. Observers cannot hurt: each has a bounded queue of its own; one that is
+//! slow loses progress (never facts, until its queue's limit), one that panics is dropped and reported.
+//! Next: `engine/bus.rs`, which delivers.
+
+use serde::Serialize;
+
+use crate::fact::{Record, Status};
+use crate::path::StepPath;
+
+/// One thing that an observer is told.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A durable fact.
+    Fact(std::sync::Arc<Record>),
+    /// Something that is true now and will be overwritten; never stored.
+    Progress(Progress),
+}
+
+/// Disposable progress. Latest wins.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "progress", rename_all = "snake_case")]
+pub enum Progress {
+    /// A piece of a model's answer.
+    Text {
+        /// Which step instance.
+        path: StepPath,
+        /// The piece.
+        text: String,
+    },
+    /// A word about what a step is doing.
+    Note {
+        /// Which step instance.
+        path: StepPath,
+        /// The word.
+        text: String,
+    },
+    /// A control form (loop, fan-out, child) opened or grew.
+    Group {
+        /// Which.
+        path: StepPath,
+        /// Parts that have ended.
+        done: usize,
+        /// Parts in all, where it is known.
+        total: Option<usize>,
+    },
+    /// A control form ended.
+    GroupEnded {
+        /// Which.
+        path: StepPath,
+        /// How.
+        status: Status,
+    },
+}
+
+/// An observer of a run. Called from a task of its own, one event at a time, in order.
+pub trait EventSink: Send {
+    /// One event. May take its time: only this observer waits.
+    fn event(&mut self, event: &Event);
+
+    /// Nothing more will come.
+    fn finish(&mut self) {}
+}

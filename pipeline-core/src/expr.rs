@@ -1,0 +1,33 @@
+//! The one expression language: templates, conditions, data sources, filters.
+//!
+//! Owns [`Expr`], [`Template`], [`Dynamic`] and [`Names`]. Wraps minijinja, which no other module names (beside
+//! `value.rs`, which caches a conversion). Must not know where names come from: a [`Names`] is handed in.
+//! Next: `expr/rewrite.rs` for our words on top of Jinja, `expr/functions.rs` for the functions.
+
+mod dynamic;
+mod functions;
+mod language;
+mod rewrite;
+mod row;
+
+pub use dynamic::{Bound, Dynamic};
+pub use language::{Expr, ExprError, Read, Template};
+pub use row::RowExpr;
+
+use crate::clock::Timestamp;
+use crate::value::Data;
+
+/// Where an expression's names get their values when it is evaluated.
+///
+/// Only what an expression reads is asked for: the cost does not grow with the scope.
+pub trait Names {
+    /// The value of the root name `root`; `None` when it has none.
+    ///
+    /// For `steps`, `state`/`variables`, `inputs`, `global_vars`, `env` and `loop`/`turn`, `field` is the one field that is
+    /// read (`steps.a` asks for `("steps", Some("a"))`), or `None` when the expression needs all of them. With `Some`,
+    /// the answer is the field's value; with `None`, the object.
+    fn get(&self, root: &str, field: Option<&str>) -> Option<Data>;
+
+    /// What `now()` answers.
+    fn now(&self) -> Timestamp;
+}

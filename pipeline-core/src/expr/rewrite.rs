@@ -1,0 +1,1 @@
+//! Our words on top of Jinja. (In work.)

@@ -1,0 +1,27 @@
+//! The core of `pipeline`: the language, the schedule and the engine.
+//!
+//! Text goes in at one end, facts come out at the other:
+//! YAML → [`document`] → [`normalise`] → [`plan`] → [`schedule`] ⇄ [`engine`] → [`fact`]s.
+//! The crate knows no HTTP, files, vendors, terminals or environment variables: they come in through the traits of
+//! [`step`], [`provider`], [`tool`], [`store`], [`source`], [`event`] and [`clock`].
+
+// Declaration order is reading order: from leaf to root; a module uses only what stands above it.
+pub mod diagnostic;
+pub mod source;
+pub mod value;
+pub mod error;
+pub mod path;
+pub mod clock;
+pub mod document;
+pub mod expr;
+pub mod fact;
+pub mod event;
+pub mod store;
+pub mod step;
+pub mod provider;
+pub mod tool;
+pub mod catalog;
+pub mod plan;
+pub mod normalise;
+pub mod schedule;
+pub mod engine;

@@ -1,0 +1,1 @@
+//! Rewrites every convenience spelling to kernel form. (In work.)

@@ -1,0 +1,1 @@
+//! The pure schedule: an interpreter over the plan. (In work.)

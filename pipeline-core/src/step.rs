@@ -1,0 +1,174 @@
+//! The contract between the engine and a leaf step.
+//!
+//! Owns [`Step`], what it is told ([`StepContext`]) and what it hands back ([`StepOutput`]). Steps have effects;
+//! control flow is the schedule's. Must not know any step, provider or tool by name.
+//! Next: `engine/executor.rs`, which calls steps; pipeline-steps, which has them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::Services;
+use crate::clock::Timestamp;
+use crate::document::Node;
+use crate::error::StepError;
+use crate::fact::{Assignment, Status, Usage};
+use crate::path::OpKey;
+use crate::value::{Data, Value};
+
+pub use crate::engine::effect::{EffectPort, ProgressPort};
+
+/// A leaf of a pipeline: something that has an effect or computes a value.
+#[async_trait]
+pub trait Step: Send + Sync {
+    /// What the compiler and the documentation know about it.
+    fn spec(&self) -> StepSpec;
+
+    /// Checks that go beyond the schema. `config` has passed the schema check; templates are not yet rendered.
+    ///
+    /// The default finds nothing.
+    fn check(&self, config: &Node, cx: &mut crate::plan::CheckContext<'_>) {
+        let _ = (config, cx);
+    }
+
+    /// Runs one attempt. `with` is the configuration, every template rendered.
+    ///
+    /// The engine bounds it by the deadline, catches its panics and stops it by dropping the future: hold what must
+    /// be cleaned up in a guard. Every outside effect goes through [`StepContext::effect`].
+    ///
+    /// # Errors
+    /// A [`StepError`] whose kind says what the caller should do; retries are the schedule's, never the step's.
+    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError>;
+}
+
+/// What the compiler knows about a step type.
+#[derive(Debug, Clone)]
+pub struct StepSpec {
+    /// The value of `type:`.
+    pub kind: &'static str,
+    /// One sentence for the reference.
+    pub summary: &'static str,
+    /// JSON Schema of the configuration (without the keys that every step has), made by schemars from the struct
+    /// that the step decodes. `x-kind` on a field tells how its text is read: see [`crate::plan::compile`].
+    pub schema: schemars::Schema,
+    /// A runnable pipeline that shows it.
+    pub example: &'static str,
+}
+
+/// What a step hands back when it succeeded.
+#[derive(Debug, Clone)]
+pub struct StepOutput {
+    /// Its value, in the shape that the language page gives for its type. Holds nothing that depends on the clock,
+    /// the run id or a crash.
+    pub value: Value,
+    /// [`Status::Ok`], or [`Status::Degraded`] when a declared fallback answered.
+    pub status: Status,
+    /// What it used.
+    pub usage: Usage,
+    /// Variables to set.
+    pub set: Vec<Assignment>,
+    /// What `output_to_file` writes; `None` = the primary value (text as it is, anything else as JSON).
+    pub file_text: Option<String>,
+    /// What people should know although it went on.
+    pub warnings: Vec<String>,
+}
+
+impl StepOutput {
+    /// A plain success.
+    pub fn ok(value: Value) -> Self {
+        Self {
+            value,
+            status: Status::Ok,
+            usage: Usage::default(),
+            set: Vec::new(),
+            file_text: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// Facts about the run that every step may know. The same after a resume.
+#[derive(Debug, Clone)]
+pub struct RunInfo {
+    /// The run's id.
+    pub id: String,
+    /// The workflow's name.
+    pub workflow: String,
+    /// When the run started.
+    pub started_at: Timestamp,
+    /// Everything that is invented follows from it (and the path).
+    pub seed: u64,
+    /// True when every model call goes to the mock.
+    pub mock: bool,
+    /// Directories.
+    pub dirs: RunDirs,
+}
+
+/// The directories of a run, absolute.
+#[derive(Debug, Clone, Default)]
+pub struct RunDirs {
+    /// Where the command was started; relative file paths mean this.
+    pub working: PathBuf,
+    /// The folder of the pipeline file; prompt files are looked up here first.
+    pub pipeline: PathBuf,
+    /// `workspace_dir`.
+    pub workspace: PathBuf,
+    /// `output_dir`.
+    pub output: PathBuf,
+    /// The run's own directory.
+    pub run: PathBuf,
+    /// Roots that may be read, beside the above: `permissions.read` and `--allow-read`.
+    pub read: Vec<PathBuf>,
+    /// Roots that may be written, beside workspace and output: `permissions.write` and `--allow-write`.
+    pub write: Vec<PathBuf>,
+}
+
+/// What a step is told about its attempt, and its only doors to the outside.
+#[derive(Clone)]
+pub struct StepContext {
+    /// Which operation this is; `key.path` is the address that errors and reports use.
+    pub key: OpKey,
+    /// Physical attempt, from 1.
+    pub attempt: u32,
+    /// When the attempt must be over. The engine enforces it; pass it on to whatever waits.
+    pub deadline: tokio::time::Instant,
+    /// Cancelled when the attempt should stop. Dropping the future stops it too.
+    pub cancel: CancellationToken,
+    /// The run.
+    pub run: Arc<RunInfo>,
+    /// Providers, tools, output files, sessions.
+    pub services: Arc<Services>,
+    /// Memoised effects.
+    pub effects: EffectPort,
+    /// Disposable progress: text deltas, counts.
+    pub progress: ProgressPort,
+}
+
+impl StepContext {
+    /// Idempotency key of this logical attempt, the same after a crash: `run/step/attempt-group`.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}/{}/{}", self.run.id, self.key.path, self.key.turn)
+    }
+
+    /// Seed for what is invented in this attempt: from the run's seed and the path, never from time.
+    pub fn seed(&self) -> u64 {
+        crate::value::Hash::of(&(self.run.seed, self.key.path.as_str())).seed()
+    }
+
+    /// Does an outside effect once: after a crash, a finished one returns its recorded result.
+    ///
+    /// `name` and the order of calls identify the effect within its attempt; `request` is everything that its result
+    /// depends on. A result is durable before the next effect of the same attempt begins (the last one becomes durable
+    /// with the attempt's end). Errors are not recorded.
+    ///
+    /// # Errors
+    /// What `effect` returns; [`crate::error::ErrorKind::Internal`] when the journal is gone.
+    pub async fn effect<F>(&self, name: &str, request: &Value, effect: F) -> Result<Data, StepError>
+    where
+        F: Future<Output = Result<Value, StepError>> + Send,
+    {
+        self.effects.run(name, request, effect).await
+    }
+}

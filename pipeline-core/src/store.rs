@@ -1,0 +1,218 @@
+//! Contracts for what outlives a process.
+//!
+//! Owns [`CheckpointStore`] (runs), [`RunLog`] (the facts of one run) and [`OutputWriter`]. Each method says when
+//! durability begins. Must not know formats or file systems. Next: pipeline-checkpoint.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::fact::{Fact, Record, RunStatus};
+use crate::value::{Hash, Value};
+
+/// What a run is made of, apart from its facts. Written once, when the run is created.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The run's id (UUIDv7: sorts by time, cannot be guessed).
+    pub run_id: String,
+    /// The workflow's name.
+    pub workflow: String,
+    /// The pipeline file, as given.
+    pub source_path: String,
+    /// Canonical folder of the pipeline file: prompt files are looked up here.
+    pub pipeline_dir: PathBuf,
+    /// Hash of all source texts together.
+    pub source_hash: Hash,
+    /// Fingerprint of the compiled plan.
+    pub plan: Hash,
+    /// `live`, `mock`, `mixed`, `replay`. A mock run never resumes live.
+    pub mode: String,
+    /// The checked inputs.
+    pub inputs: Value,
+    /// What else the composition root must know to go on: directories, mock rules, permission flags, overrides.
+    pub settings: Value,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Version of the program that created it.
+    pub program: String,
+}
+
+/// The texts a run was compiled from, by canonical name. `root` names the first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSources {
+    /// Canonical name of the root file.
+    pub root: String,
+    /// Every file: canonical name to (name shown to people, text).
+    pub files: BTreeMap<String, (String, String)>,
+    /// How each reference was resolved: (from canonical, reference) to canonical.
+    pub links: Vec<(String, String, String)>,
+}
+
+/// Why a store refused. Carries what a person needs to go on.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The bytes could not be written or flushed. The log is poisoned: nothing after this is acknowledged.
+    #[error("cannot write {path}: {message}")]
+    Write {
+        /// File.
+        path: PathBuf,
+        /// The system's words.
+        message: String,
+    },
+    /// The state directory cannot be used at all.
+    #[error("cannot use the state directory {path}: {message}")]
+    Directory {
+        /// Directory.
+        path: PathBuf,
+        /// The system's words.
+        message: String,
+    },
+    /// There is no such run.
+    #[error("there is no run {run}")]
+    Unknown {
+        /// What was asked for.
+        run: String,
+    },
+    /// Another process owns the run.
+    #[error("run {run} is held by process {pid}")]
+    Held {
+        /// Run.
+        run: String,
+        /// Its owner, 0 when it cannot be told.
+        pid: u32,
+    },
+    /// A record before the last is damaged. Nothing is guessed.
+    #[error("{path} is damaged at byte {offset}: {message}")]
+    Damaged {
+        /// File.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What.
+        message: String,
+    },
+    /// Written by a newer version of the program.
+    #[error("{path} has format {found}, and this program reads up to {supported}")]
+    Newer {
+        /// File.
+        path: PathBuf,
+        /// Format found.
+        found: u32,
+        /// Newest format read here.
+        supported: u32,
+    },
+}
+
+/// Runs that outlive a process.
+#[async_trait]
+pub trait CheckpointStore: Send + Sync {
+    /// Creates a run. When it returns, manifest, sources and the empty journal are durable, `latest` names the run and
+    /// this process owns it.
+    ///
+    /// # Errors
+    /// [`StoreError::Directory`] or [`StoreError::Write`]; a run id that exists is a `Write` error, never reused.
+    async fn create(&self, manifest: &Manifest, sources: &StoredSources) -> Result<Box<dyn RunLog>, StoreError>;
+
+    /// Takes an existing run over: this process owns it until the log is dropped.
+    ///
+    /// Repairs a torn tail (the bytes of a record that was never acknowledged) and says so in [`OpenedRun::repaired`].
+    ///
+    /// # Errors
+    /// [`StoreError::Held`], [`StoreError::Unknown`], [`StoreError::Damaged`], [`StoreError::Newer`].
+    async fn open(&self, run: &str) -> Result<OpenedRun, StoreError>;
+
+    /// Reads a run without owning it; what a live owner has not flushed may be missing.
+    ///
+    /// # Errors
+    /// As [`CheckpointStore::open`], but never `Held`.
+    async fn read(&self, run: &str) -> Result<StoredRun, StoreError>;
+
+    /// All runs, newest first. Damaged ones are listed with what is known.
+    ///
+    /// # Errors
+    /// [`StoreError::Directory`].
+    async fn list(&self) -> Result<Vec<RunSummary>, StoreError>;
+
+    /// The id of the newest run.
+    ///
+    /// # Errors
+    /// [`StoreError::Directory`].
+    async fn latest(&self) -> Result<Option<String>, StoreError>;
+}
+
+/// The facts of one run, owned by this process. Dropping it gives up ownership.
+#[async_trait]
+pub trait RunLog: Send {
+    /// Adds facts, in order, at one time; returns their records. They are *not* durable until [`RunLog::flush`]
+    /// returns. Never blocks on the disk. Large values go to blobs, which are durable before the record that names
+    /// them is.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`] when the log is poisoned.
+    fn append(&mut self, at: Timestamp, elapsed_ms: u64, facts: Vec<Fact>) -> Result<Vec<Record>, StoreError>;
+
+    /// Makes everything appended so far durable. One flush serves all that was appended together.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`]; the log is poisoned from then on, and nothing appended since the last good flush counts.
+    async fn flush(&mut self) -> Result<(), StoreError>;
+}
+
+/// A run that was taken over.
+pub struct OpenedRun {
+    /// Everything read.
+    pub stored: StoredRun,
+    /// Where new facts go.
+    pub log: Box<dyn RunLog>,
+    /// What was dropped from a torn tail, for people.
+    pub repaired: Option<String>,
+}
+
+/// A run as it was read.
+#[derive(Debug, Clone)]
+pub struct StoredRun {
+    /// Manifest.
+    pub manifest: Manifest,
+    /// Sources.
+    pub sources: StoredSources,
+    /// Facts, in order; blobs are loaded into their values.
+    pub records: Vec<Record>,
+}
+
+/// One line of `runs list`.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunSummary {
+    /// Run id.
+    pub run_id: String,
+    /// Workflow name.
+    pub workflow: String,
+    /// Status as far as the facts tell; `running` only while a process holds the run, else `interrupted`.
+    pub status: RunStatus,
+    /// When it was created.
+    pub started_at: Timestamp,
+    /// `live`, `mock`, …
+    pub mode: String,
+    /// The pipeline file.
+    pub source_path: String,
+    /// Process that holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+}
+
+/// Writes the files that `output_to_file` names.
+#[async_trait]
+pub trait OutputWriter: Send + Sync {
+    /// Writes `text` to `name` below the output directory, atomically: the whole file is there, or none of it.
+    ///
+    /// # Errors
+    /// `Denied` for a name that leaves the directory, `Environment` when the disk refuses.
+    async fn write(
+        &self,
+        run: &crate::step::RunInfo,
+        name: &str,
+        text: &str,
+    ) -> Result<PathBuf, crate::error::StepError>;
+}
