@@ -203,6 +203,11 @@ pub enum OpResult {
 pub enum PauseReason {
     /// SIGINT, SIGTERM or a cancelled handle.
     Interrupted,
+    /// A budget was reached; which one, and by how much.
+    Budget {
+        /// The sentence for people.
+        message: String,
+    },
     /// A person must decide: the step and the question.
     Person {
         /// Which step.
@@ -306,12 +311,14 @@ pub enum Fact {
         #[serde(flatten)]
         end: Box<AttemptEnd>,
     },
-    /// The wait before logical attempt `turn` is over.
+    /// The wait before logical attempt `turn` is over, or a deadline has passed.
     TimerFired {
-        /// Which step instance.
+        /// Which step instance; empty for the run's own deadline.
         path: StepPath,
-        /// The logical attempt that may start now.
+        /// The logical attempt that it belongs to.
         turn: u32,
+        /// `wait` or `deadline`.
+        role: OpRole,
     },
     /// The run stops for now; `resume` goes on.
     RunPaused {
@@ -372,7 +379,7 @@ impl Record {
                 (path, *turn, OpRole::Attempt, OpResult::Ended(end.clone()))
             }
             Fact::StepSkipped { path, turn, .. } => (path, *turn, OpRole::Attempt, OpResult::Skipped),
-            Fact::TimerFired { path, turn } => (path, *turn, OpRole::Wait, OpResult::Fired),
+            Fact::TimerFired { path, turn, role } => (path, *turn, *role, OpResult::Fired),
             _ => return None,
         };
         let key = OpKey { path: path.clone(), turn, role };

@@ -71,6 +71,8 @@ pub enum OpRole {
     Attempt,
     /// The wait before attempt `turn`.
     Wait,
+    /// The deadline of a control form, or of the run.
+    Deadline,
 }
 
 impl fmt::Display for OpKey {
@@ -79,6 +81,7 @@ impl fmt::Display for OpKey {
         match self.role {
             OpRole::Attempt => Ok(()),
             OpRole::Wait => f.write_str("~wait"),
+            OpRole::Deadline => f.write_str("~deadline"),
         }
     }
 }

@@ -21,13 +21,64 @@ pub struct Data(Arc<Inner>);
 
 struct Inner {
     json: Value,
+    is_step: bool,
     template: OnceLock<minijinja::Value>,
+}
+
+/// The value of a step as expressions see it: a field that the object lacks is looked up in `data`, then in the
+/// arguments of the first function call, then in `results`; `result` is the primary value.
+#[derive(Debug)]
+struct StepObject {
+    plain: minijinja::Value,
+}
+
+impl minijinja::value::Object for StepObject {
+    fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
+        let field = |from: &minijinja::Value, key: &minijinja::Value| {
+            from.get_item(key).ok().filter(|v| !v.is_undefined())
+        };
+        let named = |from: &minijinja::Value, name: &str| field(from, &minijinja::Value::from(name));
+        field(&self.plain, key)
+            .or_else(|| match key.as_str() {
+                Some("result") => {
+                    Some(["data", "text"].iter().find_map(|n| named(&self.plain, n)).unwrap_or_else(|| self.plain.clone()))
+                }
+                Some("cost") => named(&self.plain, "cost_usd"),
+                Some("content") => named(&self.plain, "text"),
+                _ => None,
+            })
+            .or_else(|| field(&named(&self.plain, "data")?, key))
+            .or_else(|| {
+                let first = named(&self.plain, "function_calls")?.get_item_by_index(0).ok()?;
+                field(&named(&first, "arguments")?, key)
+            })
+            .or_else(|| field(&named(&self.plain, "results")?, key))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> minijinja::value::Enumerator {
+        match self.plain.try_iter() {
+            Ok(keys) => minijinja::value::Enumerator::Values(keys.collect()),
+            Err(_) => minijinja::value::Enumerator::Empty,
+        }
+    }
 }
 
 impl Data {
     /// Wraps a value.
     pub fn new(json: Value) -> Self {
-        Self(Arc::new(Inner { json, template: OnceLock::new() }))
+        Self(Arc::new(Inner { json, is_step: false, template: OnceLock::new() }))
+    }
+
+    /// Wraps the value of a step: paths on it fall back to `data`, to the first function call's arguments and to
+    /// `results`, as the language page says.
+    pub fn of_step(json: Value) -> Self {
+        Self(Arc::new(Inner { json, is_step: true, template: OnceLock::new() }))
+    }
+
+    /// The *primary value* of a step's value: the field `result` if there is one, else `data`, else `text`, else all of it.
+    pub fn primary(&self) -> &Value {
+        let json = self.json();
+        ["result", "data", "text"].iter().find_map(|field| json.get(field)).unwrap_or(json)
     }
 
     /// JSON null.
@@ -50,7 +101,15 @@ impl Data {
 
     /// The form that templates and expressions read.
     pub(crate) fn template_value(&self) -> minijinja::Value {
-        self.0.template.get_or_init(|| minijinja::Value::from(minijinja::value::Serde(&self.0.json))).clone()
+        let make = || {
+            let plain = minijinja::Value::from(minijinja::value::Serde(&self.0.json));
+            if self.0.is_step && self.0.json.is_object() {
+                minijinja::Value::from_object(StepObject { plain })
+            } else {
+                plain
+            }
+        };
+        self.0.template.get_or_init(make).clone()
     }
 
     /// The canonical hash of the value.
