@@ -1,8 +1,15 @@
 //! The engine: the embedded backend of the schedule, and the door to run or resume a plan.
 //!
-//! Owns [`Engine`]. Must not know files, vendors or terminals. Next: `engine/dispatcher.rs`.
+//! Owns [`Engine`]. Must not know files, vendors or terminals. Next: `engine/backend.rs` for the loop,
+//! `engine/dispatcher.rs` for the backend.
 
+pub mod backend;
+mod bus;
+mod dispatcher;
 pub mod effect;
+mod executor;
+mod replay;
+mod scope;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,13 +20,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Services;
 use crate::clock::{Clock, Timestamp};
+use crate::error::{ErrorKind, StepError};
 use crate::event::EventSink;
-use crate::fact::{RunError, RunStatus, Status, Usage};
-use crate::error::StepError;
+use crate::fact::{AttemptEnd, Fact, PauseReason, Record, RunError, RunStatus, Status, Usage};
 use crate::plan::{Budget, Inputs, Plan};
+use crate::schedule::{Op, Schedule, Start};
 use crate::step::RunInfo;
-use crate::store::{CheckpointStore, Manifest, OpenedRun, StoreError, StoredRun, StoredSources};
+use crate::store::{CheckpointStore, Manifest, OpenedRun, RunLog, StoreError, StoredRun, StoredSources};
 use crate::value::Data;
+
+use backend::{Backend, Stop, drive};
+use bus::EventBus;
+use dispatcher::Dispatcher;
+use replay::{Attempts, Pending, replay};
 
 /// Runs plans. Cheap to clone; nothing in it belongs to one run.
 #[derive(Clone)]
@@ -126,8 +139,18 @@ impl Engine {
         sources: StoredSources,
         control: RunControl,
     ) -> Result<RunReport, EngineError> {
-        let _ = (plan, setup, sources, control);
-        Err(EngineError::Mismatch(manifest.run_id))
+        let log = self.store.create(&manifest, &sources).await?;
+        let schedule = Schedule::new(Arc::clone(&plan), start_of(&setup));
+        let started = Fact::RunStarted {
+            run_id: manifest.run_id.clone(),
+            workflow: manifest.workflow.clone(),
+            plan: plan.fingerprint(),
+            mode: manifest.mode.clone(),
+            inputs: inputs_value(&setup),
+            seed: setup.info.seed,
+        };
+        let begin = Begin { log, attempts: Attempts::default(), elapsed_ms: 0, fact: started };
+        self.work(schedule, Pending::default(), setup, begin, control).await
     }
 
     /// Goes on with a run that was taken over. A finished run is reported as it is: nothing is appended.
@@ -141,8 +164,27 @@ impl Engine {
         opened: OpenedRun,
         control: RunControl,
     ) -> Result<RunReport, EngineError> {
-        let _ = (plan, setup, control);
-        Err(EngineError::Mismatch(opened.stored.manifest.run_id))
+        let records = &opened.stored.records;
+        let mut schedule = Schedule::new(plan, start_of(&setup));
+        let pending = replay(&mut schedule, records).map_err(|m| EngineError::Mismatch(m.to_string()))?;
+        if let Some(report) = finished(&schedule, &setup, records) {
+            return Ok(report);
+        }
+        let attempts = Attempts::of(&pending, records);
+        if let Some(path) = attempts.needs_a_person(&pending) {
+            let message =
+                "it was running when the process died, and its effects must not happen twice".to_owned();
+            let mut report = report_of(&schedule, &setup, RunStatus::Paused, &[]);
+            let error = StepError::new(ErrorKind::Environment, format!("`{path}` waits for a person: {message}"))
+                .help("see what it did; then make it `effects: repeatable` in the file and run anew, or run without it");
+            report.error = Some(RunError { path: Some(path), error });
+            return Ok(report);
+        }
+        let elapsed_ms = records.last().map_or(0, |r| r.elapsed_ms);
+        let fact =
+            Fact::RunResumed { pid: std::process::id(), version: env!("CARGO_PKG_VERSION").to_owned() };
+        let begin = Begin { log: opened.log, attempts, elapsed_ms, fact };
+        self.work(schedule, pending, setup, begin, control).await
     }
 
     /// Folds a stored run, without working on it: what `runs show` prints.
@@ -150,7 +192,184 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Mismatch`].
     pub fn inspect(plan: &Arc<Plan>, setup: &RunSetup, stored: &StoredRun) -> Result<RunReport, EngineError> {
-        let _ = (plan, setup);
-        Err(EngineError::Mismatch(stored.manifest.run_id.clone()))
+        let mut schedule = Schedule::new(Arc::clone(plan), start_of(setup));
+        replay(&mut schedule, &stored.records).map_err(|m| EngineError::Mismatch(m.to_string()))?;
+        if let Some(report) = finished(&schedule, setup, &stored.records) {
+            return Ok(report);
+        }
+        let status = match stored.records.iter().rev().find_map(|r| match &r.fact {
+            Fact::RunPaused { reason } => Some(reason.clone()),
+            Fact::RunResumed { .. } => Some(PauseReason::Interrupted),
+            _ => None,
+        }) {
+            Some(PauseReason::Person { .. }) => RunStatus::Paused,
+            Some(PauseReason::Budget { .. }) => RunStatus::Budget,
+            Some(PauseReason::Interrupted) | None => RunStatus::Interrupted,
+        };
+        Ok(report_of(&schedule, setup, status, &[]))
+    }
+
+    async fn work(
+        &self,
+        mut schedule: Schedule,
+        pending: Pending,
+        setup: RunSetup,
+        begin: Begin,
+        control: RunControl,
+    ) -> Result<RunReport, EngineError> {
+        let reused: Vec<String> = schedule
+            .top_level()
+            .into_iter()
+            .filter(|(_, done)| done.is_some())
+            .map(|(name, _)| name)
+            .collect();
+        schedule.enforce_limits();
+        let mut dispatcher = Dispatcher::new(
+            begin.log,
+            Arc::clone(&self.clock),
+            Arc::clone(&self.services),
+            Arc::new(setup.info.clone()),
+            EventBus::new(control.sinks),
+            control.stop,
+            begin.attempts,
+            begin.elapsed_ms,
+        );
+        dispatcher.record(vec![begin.fact]).await?;
+        let (operations, cancelled) = pending.into_parts();
+        for (key, op) in operations {
+            // An attempt that was asked to stop, and whose end was not recorded, does not start again.
+            let op = if cancelled.contains(&key) {
+                let error = StepError::new(ErrorKind::Cancelled, "it was stopped");
+                Op::Settle(Box::new(AttemptEnd::failed(error)))
+            } else {
+                op
+            };
+            dispatcher.start(key, op);
+        }
+        let ended = drive(&mut schedule, &mut dispatcher).await;
+        dispatcher.shutdown().await;
+        let mut report = self.close(&schedule, &setup, &reused, ended, &mut dispatcher).await?;
+        report.warnings.extend(dispatcher.finish().await);
+        Ok(report)
+    }
+
+    /// Records how the run ended or stopped, and reports it.
+    async fn close(
+        &self,
+        schedule: &Schedule,
+        setup: &RunSetup,
+        reused: &[String],
+        ended: Result<(), Stop>,
+        dispatcher: &mut Dispatcher,
+    ) -> Result<RunReport, EngineError> {
+        let (status, reason) = match ended {
+            Ok(()) => {
+                let status = schedule.ended().map_or(RunStatus::Failed, |end| end.status);
+                let mut report = report_of(schedule, setup, status, reused);
+                report.duration_ms = dispatcher.elapsed_ms();
+                let fact =
+                    Fact::RunEnded { status, outputs: report.outputs.clone(), error: report.error.clone() };
+                dispatcher.record(vec![fact]).await?;
+                return Ok(report);
+            }
+            Err(Stop::Store(error)) => return Err(error.into()),
+            Err(Stop::Mismatch(mismatch)) => return Err(EngineError::Mismatch(mismatch.to_string())),
+            Err(Stop::Interrupted) => (RunStatus::Interrupted, PauseReason::Interrupted),
+            Err(Stop::Budget(message)) => (RunStatus::Budget, PauseReason::Budget { message }),
+            Err(Stop::Person { path, message }) => (RunStatus::Paused, PauseReason::Person { path, message }),
+        };
+        let mut report = report_of(schedule, setup, status, reused);
+        report.duration_ms = dispatcher.elapsed_ms();
+        report.error = match &reason {
+            PauseReason::Interrupted => None,
+            PauseReason::Budget { message } => Some(RunError {
+                path: None,
+                error: StepError::new(ErrorKind::Budget, format!("a budget is used up: {message}"))
+                    .help("raise the limit and resume the run"),
+            }),
+            PauseReason::Person { path, message } => Some(RunError {
+                path: Some(path.clone()),
+                error: StepError::new(ErrorKind::Environment, format!("a person must decide: {message}")),
+            }),
+        };
+        dispatcher.record(vec![Fact::RunPaused { reason }]).await?;
+        Ok(report)
+    }
+}
+
+/// What a process begins with.
+struct Begin {
+    log: Box<dyn RunLog>,
+    attempts: Attempts,
+    elapsed_ms: u64,
+    fact: Fact,
+}
+
+fn inputs_value(setup: &RunSetup) -> Data {
+    let inputs = setup.inputs.iter().map(|(k, v)| (k.clone(), v.json().clone()));
+    Data::new(crate::value::Value::Object(inputs.collect()))
+}
+
+fn start_of(setup: &RunSetup) -> Start {
+    Start {
+        inputs: setup.inputs.clone(),
+        env: setup.env.clone(),
+        state: setup.state.clone(),
+        limits: setup.limits.clone(),
+        until: setup.until.clone(),
+        run_id: setup.info.id.clone(),
+        run_dir: setup.info.dirs.run.display().to_string(),
+        started_at: setup.info.started_at,
+        seed: setup.info.seed,
+    }
+}
+
+/// The report of a run whose end is recorded.
+fn finished(schedule: &Schedule, setup: &RunSetup, records: &[Record]) -> Option<RunReport> {
+    let last = records.last()?;
+    let Fact::RunEnded { status, outputs, error } = &last.fact else { return None };
+    let names: Vec<String> = schedule.top_level().into_keys().collect();
+    let mut report = report_of(schedule, setup, *status, &names);
+    report.outputs = outputs.clone();
+    report.error.clone_from(error);
+    report.duration_ms = last.elapsed_ms;
+    Some(report)
+}
+
+fn report_of(schedule: &Schedule, setup: &RunSetup, status: RunStatus, reused: &[String]) -> RunReport {
+    let steps = schedule.top_level().into_iter().map(|(name, done)| {
+        let is_reused = reused.contains(&name);
+        let report = match done {
+            None => StepReport {
+                status: None,
+                value: Data::null(),
+                attempts: 0,
+                duration_ms: 0,
+                reused: false,
+                error: None,
+            },
+            Some(done) => StepReport {
+                status: Some(done.status),
+                value: done.value,
+                attempts: done.attempts,
+                duration_ms: done.ended_ms.saturating_sub(done.started_ms),
+                reused: is_reused,
+                error: done.error.map(|e| e.error),
+            },
+        };
+        (name, report)
+    });
+    let end = schedule.ended();
+    RunReport {
+        run_id: setup.info.id.clone(),
+        workflow: setup.info.workflow.clone(),
+        status,
+        outputs: end.map_or_else(Data::null, |e| e.outputs.clone()),
+        steps: steps.collect(),
+        usage: schedule.usage(),
+        started_at: setup.info.started_at,
+        duration_ms: schedule.elapsed_ms(),
+        warnings: schedule.warnings().to_vec(),
+        error: end.and_then(|e| e.error.clone()),
     }
 }

@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 /// What kind of trouble it is; answers what the caller should do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The request or the input is wrong; the same again fails again.
@@ -83,7 +85,12 @@ impl ErrorKind {
     pub fn is_transient(self) -> bool {
         matches!(
             self,
-            Self::RateLimited | Self::Overloaded | Self::Server | Self::Network | Self::Truncated | Self::TimedOut
+            Self::RateLimited
+                | Self::Overloaded
+                | Self::Server
+                | Self::Network
+                | Self::Truncated
+                | Self::TimedOut
         )
     }
 }
@@ -110,7 +117,13 @@ pub struct StepError {
 impl StepError {
     /// An error of a kind with its sentence.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), help: None, retry_after_ms: None, details: serde_json::Value::Null }
+        Self {
+            kind,
+            message: message.into(),
+            help: None,
+            retry_after_ms: None,
+            details: serde_json::Value::Null,
+        }
     }
 
     /// [`ErrorKind::Invalid`] with its sentence.

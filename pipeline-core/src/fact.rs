@@ -127,7 +127,7 @@ pub struct AttemptEnd {
     /// How.
     pub status: Status,
     /// What the step produced; null unless [`Status::is_success`].
-    #[serde(default)]
+    #[serde(default, deserialize_with = "step_value")]
     pub value: Data,
     /// Why it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,8 +158,8 @@ impl AttemptEnd {
     }
 
     /// A successful attempt.
-    pub fn ok(value: impl Into<Data>) -> Self {
-        Self::with(Status::Ok, value.into())
+    pub fn ok(value: Value) -> Self {
+        Self::with(Status::Ok, Data::of_step(value))
     }
 
     fn with(status: Status, value: Data) -> Self {
@@ -173,6 +173,10 @@ impl AttemptEnd {
             duration_ms: 0,
         }
     }
+}
+
+fn step_value<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Data, D::Error> {
+    Value::deserialize(deserializer).map(Data::of_step)
 }
 
 /// What came of an operation, with the recorded time at which it did.

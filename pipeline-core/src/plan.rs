@@ -236,7 +236,9 @@ pub struct Parallel {
 }
 
 /// What the first failing branch does to the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// Stops them.
@@ -306,6 +308,8 @@ pub enum Reducer {
 pub struct While {
     /// Another turn is made while this holds.
     pub test: Condition,
+    /// The first turn is made without asking (`until`: its condition may read what the body made).
+    pub test_after: bool,
     /// Most turns.
     pub max_iterations: u64,
     /// Reaching the maximum is a success.
@@ -386,7 +390,9 @@ pub struct Retry {
 }
 
 /// How a retry's delay grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Backoff {
     /// Always the base.
@@ -399,7 +405,9 @@ pub enum Backoff {
 }
 
 /// What happens to an attempt that a crash cut off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Effects {
     /// It runs again.
@@ -456,4 +464,43 @@ pub type Inputs = std::collections::BTreeMap<String, Data>;
 pub fn check_inputs(plan: &Plan, given: Inputs) -> Result<Inputs, Vec<String>> {
     let _ = plan;
     Ok(given)
+}
+
+/// Checks one value against a declared input; text is converted where the declared type asks for it.
+///
+/// # Errors
+/// A sentence that names the input and what was expected.
+pub fn fit_input(declared: &InputPlan, given: &Value) -> Result<Value, String> {
+    let wrong = |expected: &str| Err(format!("input `{}` must be {expected}, and is {given}", declared.name));
+    let text = given.as_str();
+    let fit = match declared.kind {
+        InputKind::Any => given.clone(),
+        InputKind::String | InputKind::File => match given {
+            Value::String(_) => given.clone(),
+            Value::Number(_) | Value::Bool(_) => Value::String(given.to_string()),
+            _ => return wrong("text"),
+        },
+        InputKind::Integer => match given.as_i64().or_else(|| text?.trim().parse().ok()) {
+            Some(number) => Value::from(number),
+            None => return wrong("a whole number"),
+        },
+        InputKind::Number if given.is_number() => given.clone(),
+        InputKind::Number => match text.and_then(|t| t.trim().parse::<serde_json::Number>().ok()) {
+            Some(number) => Value::Number(number),
+            None => return wrong("a number"),
+        },
+        InputKind::Boolean => match given.as_bool().or_else(|| text?.trim().parse().ok()) {
+            Some(flag) => Value::Bool(flag),
+            None => return wrong("true or false"),
+        },
+        InputKind::Array if given.is_array() => given.clone(),
+        InputKind::Array => return wrong("a list"),
+        InputKind::Object if given.is_object() => given.clone(),
+        InputKind::Object => return wrong("a map"),
+    };
+    if !declared.choices.is_empty() && !declared.choices.contains(&fit) {
+        let choices: Vec<String> = declared.choices.iter().map(ToString::to_string).collect();
+        return wrong(&format!("one of {}", choices.join(", ")));
+    }
+    Ok(fit)
 }

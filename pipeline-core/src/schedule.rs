@@ -1,1 +1,349 @@
-//! The pure schedule: an interpreter over the plan. (In work.)
+//! The pure schedule: an interpreter over the plan.
+//!
+//! Owns [`Schedule`]: `decide()` says what to start and stop, `apply(key, outcome)` moves it. All control flow lives here:
+//! sequences, graphs, fan-outs, loops, choices, child pipelines, retries, deadlines, budgets as counters.
+//! **Must not know clocks, IO, randomness, tokio or the journal.** The same plan and the same outcomes in the same order
+//! give the same commands, live and in replay.
+//! Next: `schedule/state.rs` for what it holds, `schedule/advance.rs` for how it moves, `engine.rs` for who drives it.
+
+mod advance;
+mod cancel;
+mod control;
+mod decide;
+mod names;
+mod retry;
+mod state;
+mod transition;
+mod values;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use slab::Slab;
+
+use crate::clock::Timestamp;
+use crate::error::StepError;
+use crate::event::Progress;
+use crate::fact::{AttemptEnd, OpResult, Outcome, RunError, RunStatus, Status, Usage};
+use crate::path::{OpKey, StepPath};
+use crate::plan::{Budget, Effects, Inputs, Plan};
+use crate::value::{Data, Hash};
+
+use state::{Frame, FrameId, InstId, Scope, ScopeId, StepInst, Work};
+
+pub use transition::{Mismatch, OpState};
+
+/// What the schedule asks of a backend.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Start this operation; it completes exactly once.
+    Start(OpKey, Op),
+    /// Stop it: an attempt still completes once, by itself or as cancelled; a timer never does.
+    Cancel(OpKey),
+}
+
+/// An operation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Run one attempt.
+    Task(TaskCall),
+    /// Record that a step is not run, and why.
+    Skip {
+        /// Why.
+        reason: String,
+    },
+    /// Record that an attempt ended before it could start: a template that cannot be rendered, a limit that is reached.
+    Settle(Box<AttemptEnd>),
+    /// Complete when the run's elapsed time reaches this.
+    Timer {
+        /// Milliseconds of run time.
+        until_ms: u64,
+    },
+}
+
+/// Everything that an executor needs for one attempt: plain data, so that it can be sent to another machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskCall {
+    /// What to run.
+    pub work: TaskWork,
+    /// Deadline of the attempt, from its start; `None` = written out as none.
+    pub timeout: Option<Duration>,
+    /// What happens after a crash.
+    pub effects: Effects,
+    /// File below the output directory that gets the primary value.
+    pub output_file: Option<String>,
+    /// Hash of kind, configuration and output file: decides reuse.
+    pub fingerprint: Hash,
+}
+
+/// What one attempt runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskWork {
+    /// A step of the catalog with its rendered configuration.
+    Step {
+        /// Step type.
+        kind: Arc<str>,
+        /// Configuration.
+        with: Data,
+    },
+    /// Writes the primary value of a control form to its output file.
+    WriteOutput {
+        /// The value.
+        value: Data,
+    },
+}
+
+/// What the schedule starts from.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Checked inputs of the root pipeline.
+    pub inputs: Inputs,
+    /// Values of the environment that expressions may read.
+    pub env: BTreeMap<String, String>,
+    /// State set from outside, on top of `variables`.
+    pub state: BTreeMap<String, Data>,
+    /// Limits from outside.
+    pub limits: Budget,
+    /// Stop after this top-level step.
+    pub until: Option<String>,
+    /// The run's id, for `run.id`.
+    pub run_id: String,
+    /// The run's directory, for `run.dir`.
+    pub run_dir: String,
+    /// When the run started.
+    pub started_at: Timestamp,
+    /// Jitter follows from it.
+    pub seed: u64,
+}
+
+/// How the whole plan ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct End {
+    /// How.
+    pub status: RunStatus,
+    /// What it returns.
+    pub outputs: Data,
+    /// Why it did not succeed.
+    pub error: Option<RunError>,
+}
+
+/// How a top-level step stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepDone {
+    /// How it ended.
+    pub status: Status,
+    /// Its value.
+    pub value: Data,
+    /// Why it did not succeed, and where that came from.
+    pub error: Option<RunError>,
+    /// Ended attempts of the leaves below it.
+    pub attempts: u32,
+    /// Run time when it became ready.
+    pub started_ms: u64,
+    /// Run time when it ended.
+    pub ended_ms: u64,
+}
+
+/// The interpreter.
+pub struct Schedule {
+    plan: Arc<Plan>,
+    start: Start,
+    frames: Slab<Frame>,
+    steps: Slab<StepInst>,
+    scopes: Slab<Scope>,
+    work: VecDeque<Work>,
+    ready: VecDeque<InstId>,
+    /// Leaves that wait for a place among `max_parallel`.
+    queued: VecDeque<InstId>,
+    ops: HashMap<OpKey, InFlight>,
+    /// For each block, the position of each step name.
+    positions: Vec<HashMap<Arc<str>, usize>>,
+    commands: Vec<Command>,
+    progress: Vec<Progress>,
+    now: Timestamp,
+    elapsed_ms: u64,
+    serial: u64,
+    turns: BTreeMap<StepPath, u32>,
+    files: HashMap<String, (StepPath, Arc<[(u64, usize)]>)>,
+    running: usize,
+    started_steps: u64,
+    usage: Usage,
+    warnings: Vec<String>,
+    enforce_limits: bool,
+    halted: Option<String>,
+    end: Option<End>,
+}
+
+/// An operation that has not completed.
+#[derive(Debug, Clone, Copy)]
+struct InFlight {
+    inst: Option<InstId>,
+    state: OpState,
+}
+
+impl Schedule {
+    /// A schedule at the beginning of a plan.
+    pub fn new(plan: Arc<Plan>, start: Start) -> Self {
+        let now = start.started_at;
+        let positions = plan
+            .blocks
+            .iter()
+            .map(|b| b.steps.iter().enumerate().map(|(i, s)| (plan.step(*s).name.clone(), i)).collect())
+            .collect();
+        Self {
+            positions,
+            queued: VecDeque::new(),
+            plan,
+            start,
+            frames: Slab::new(),
+            steps: Slab::new(),
+            scopes: Slab::new(),
+            work: VecDeque::from([Work::Begin]),
+            ready: VecDeque::new(),
+            ops: HashMap::new(),
+            commands: Vec::new(),
+            progress: Vec::new(),
+            now,
+            elapsed_ms: 0,
+            serial: 0,
+            turns: BTreeMap::new(),
+            files: HashMap::new(),
+            running: 0,
+            started_steps: 0,
+            usage: Usage::default(),
+            warnings: Vec::new(),
+            enforce_limits: false,
+            halted: None,
+            end: None,
+        }
+    }
+
+    /// What to do now. Call it after every [`Schedule::apply`], live and in replay alike, until it gives nothing more.
+    pub fn decide(&mut self) -> Vec<Command> {
+        while self.end.is_none() {
+            if let Some(work) = self.work.pop_front() {
+                self.go_on(work);
+            } else if !self.start_ready() {
+                break;
+            }
+        }
+        std::mem::take(&mut self.commands)
+    }
+
+    /// Takes in what came of an operation.
+    ///
+    /// # Errors
+    /// [`Mismatch`] when the operation was never started or has completed before: the journal and the plan do not
+    /// belong together.
+    pub fn apply(&mut self, key: &OpKey, outcome: Outcome) -> Result<(), Mismatch> {
+        let state = self.ops.get(key).map_or(OpState::Unknown, |op| op.state);
+        transition::check(key, state, &outcome.result)?;
+        let Some(op) = self.ops.remove(key) else { return Ok(()) };
+        self.now = self.now.max(outcome.at);
+        self.elapsed_ms = self.elapsed_ms.max(outcome.elapsed_ms);
+        match (op.inst, outcome.result) {
+            (None, _) => self.run_deadline_passed(),
+            (Some(inst), OpResult::Ended(end)) => self.attempt_ended(inst, *end),
+            (Some(inst), OpResult::Skipped) => self.step_skipped(inst),
+            (Some(inst), OpResult::Fired) => self.timer_fired(inst, key),
+        }
+        Ok(())
+    }
+
+    /// How the plan ended, once it has.
+    pub fn ended(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// The budget that stopped it, once nothing is in flight any more.
+    pub fn halted(&self) -> Option<&str> {
+        if self.running == 0 { self.halted.as_deref() } else { None }
+    }
+
+    /// From here on, limits may stop the run. In replay they must not: what was started was started.
+    pub fn enforce_limits(&mut self) {
+        self.enforce_limits = true;
+    }
+
+    /// Top-level steps that have ended, in the order of the file.
+    pub fn top_level(&self) -> IndexMap<String, Option<StepDone>> {
+        let block = self.plan.block(self.plan.root().body);
+        let frame = self.frames.iter().map(|(_, f)| f).find(|f| f.is_root);
+        let name = |i: usize| self.plan.step(block.steps[i]).name.to_string();
+        (0..block.steps.len())
+            .map(|i| (name(i), frame.and_then(|f| f.results.get(i).cloned().flatten())))
+            .collect()
+    }
+
+    /// What all ended attempts used.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// The run's elapsed time at the last applied fact.
+    pub fn elapsed_ms(&self) -> u64 {
+        self.elapsed_ms
+    }
+
+    /// Warnings of all ended attempts, in order; the first hundred.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Progress of control forms since the last call. Disposable.
+    pub fn take_progress(&mut self) -> Vec<Progress> {
+        std::mem::take(&mut self.progress)
+    }
+
+    fn frame(&self, id: FrameId) -> &Frame {
+        &self.frames[id.0]
+    }
+
+    fn frame_mut(&mut self, id: FrameId) -> &mut Frame {
+        &mut self.frames[id.0]
+    }
+
+    fn inst(&self, id: InstId) -> &StepInst {
+        &self.steps[id.0]
+    }
+
+    fn inst_mut(&mut self, id: InstId) -> &mut StepInst {
+        &mut self.steps[id.0]
+    }
+
+    fn scope(&self, id: ScopeId) -> &Scope {
+        &self.scopes[id.0]
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn start_op(&mut self, inst: Option<InstId>, key: OpKey, op: Op) {
+        self.ops.insert(key.clone(), InFlight { inst, state: OpState::of(&op) });
+        self.commands.push(Command::Start(key, op));
+    }
+
+    fn finish_run(&mut self, status: RunStatus, outputs: Data, error: Option<RunError>) {
+        for key in self.timers() {
+            self.ops.remove(&key);
+            self.commands.push(Command::Cancel(key));
+        }
+        self.end = Some(End { status, outputs, error });
+    }
+
+    fn timers(&self) -> Vec<OpKey> {
+        let mut keys: Vec<OpKey> =
+            self.ops.iter().filter(|(_, op)| op.state == OpState::Timer).map(|(k, _)| k.clone()).collect();
+        keys.sort();
+        keys
+    }
+}
+
+/// The error of the run that a step's error is.
+fn at(path: &StepPath, error: StepError) -> RunError {
+    RunError { path: Some(path.clone()), error }
+}

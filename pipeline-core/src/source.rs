@@ -84,9 +84,8 @@ impl SourceMap {
     /// Adds a text and returns its id.
     pub fn add(&mut self, source: LoadedSource) -> FileId {
         let mut line_starts = vec![0];
-        line_starts.extend(
-            source.text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| offset(i + 1)),
-        );
+        line_starts
+            .extend(source.text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| offset(i + 1)));
         self.files.push(SourceFile {
             display: source.display,
             canonical: source.canonical,
@@ -134,7 +133,8 @@ impl SourceFile {
     pub fn offset(&self, line: u32, column: u32) -> u32 {
         let text = self.line(line);
         let start = self.line_starts.get(line.saturating_sub(1) as usize).copied().unwrap_or(0);
-        let within = text.char_indices().nth(column.saturating_sub(1) as usize).map_or(text.len(), |(i, _)| i);
+        let within =
+            text.char_indices().nth(column.saturating_sub(1) as usize).map_or(text.len(), |(i, _)| i);
         start + offset(within)
     }
 }
@@ -168,7 +168,8 @@ impl SourceLoader for MemorySources {
             SourceRef::Library(name) => (format!("library:{name}"), self.library.get(name)),
             SourceRef::Path(path) => {
                 let folder = from.and_then(|f| f.rsplit_once('/')).map_or("", |(folder, _)| folder);
-                let full = if path.starts_with('/') { normal(path) } else { normal(&format!("{folder}/{path}")) };
+                let full =
+                    if path.starts_with('/') { normal(path) } else { normal(&format!("{folder}/{path}")) };
                 let text = self.files.get(&full);
                 (full, text)
             }

@@ -114,7 +114,11 @@ pub trait CheckpointStore: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::Directory`] or [`StoreError::Write`]; a run id that exists is a `Write` error, never reused.
-    async fn create(&self, manifest: &Manifest, sources: &StoredSources) -> Result<Box<dyn RunLog>, StoreError>;
+    async fn create(
+        &self,
+        manifest: &Manifest,
+        sources: &StoredSources,
+    ) -> Result<Box<dyn RunLog>, StoreError>;
 
     /// Takes an existing run over: this process owns it until the log is dropped.
     ///
@@ -152,7 +156,8 @@ pub trait RunLog: Send {
     ///
     /// # Errors
     /// [`StoreError::Write`] when the log is poisoned.
-    fn append(&mut self, at: Timestamp, elapsed_ms: u64, facts: Vec<Fact>) -> Result<Vec<Record>, StoreError>;
+    fn append(&mut self, at: Timestamp, elapsed_ms: u64, facts: Vec<Fact>)
+    -> Result<Vec<Record>, StoreError>;
 
     /// Makes everything appended so far durable. One flush serves all that was appended together.
     ///

@@ -21,8 +21,19 @@ pub struct Data(Arc<Inner>);
 
 struct Inner {
     json: Value,
-    is_step: bool,
+    shape: Shape,
     template: OnceLock<minijinja::Value>,
+}
+
+/// How a field that a value lacks is looked up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// Not at all.
+    Plain,
+    /// As in the value of a step.
+    Step,
+    /// As in the value of a child pipeline: `result` is the value itself.
+    Pipeline,
 }
 
 /// The value of a step as expressions see it: a field that the object lacks is looked up in `data`, then in the
@@ -30,6 +41,7 @@ struct Inner {
 #[derive(Debug)]
 struct StepObject {
     plain: minijinja::Value,
+    is_pipeline: bool,
 }
 
 impl minijinja::value::Object for StepObject {
@@ -40,9 +52,13 @@ impl minijinja::value::Object for StepObject {
         let named = |from: &minijinja::Value, name: &str| field(from, &minijinja::Value::from(name));
         field(&self.plain, key)
             .or_else(|| match key.as_str() {
-                Some("result") => {
-                    Some(["data", "text"].iter().find_map(|n| named(&self.plain, n)).unwrap_or_else(|| self.plain.clone()))
-                }
+                Some("result") if self.is_pipeline => Some(self.plain.clone()),
+                Some("result") => Some(
+                    ["data", "text"]
+                        .iter()
+                        .find_map(|n| named(&self.plain, n))
+                        .unwrap_or_else(|| self.plain.clone()),
+                ),
                 Some("cost") => named(&self.plain, "cost_usd"),
                 Some("content") => named(&self.plain, "text"),
                 _ => None,
@@ -66,18 +82,26 @@ impl minijinja::value::Object for StepObject {
 impl Data {
     /// Wraps a value.
     pub fn new(json: Value) -> Self {
-        Self(Arc::new(Inner { json, is_step: false, template: OnceLock::new() }))
+        Self(Arc::new(Inner { json, shape: Shape::Plain, template: OnceLock::new() }))
     }
 
     /// Wraps the value of a step: paths on it fall back to `data`, to the first function call's arguments and to
     /// `results`, as the language page says.
     pub fn of_step(json: Value) -> Self {
-        Self(Arc::new(Inner { json, is_step: true, template: OnceLock::new() }))
+        Self(Arc::new(Inner { json, shape: Shape::Step, template: OnceLock::new() }))
+    }
+
+    /// Wraps the outputs of a child pipeline: `result` is an alias of the whole.
+    pub fn of_pipeline(json: Value) -> Self {
+        Self(Arc::new(Inner { json, shape: Shape::Pipeline, template: OnceLock::new() }))
     }
 
     /// The *primary value* of a step's value: the field `result` if there is one, else `data`, else `text`, else all of it.
     pub fn primary(&self) -> &Value {
         let json = self.json();
+        if self.0.shape == Shape::Pipeline {
+            return json;
+        }
         ["result", "data", "text"].iter().find_map(|field| json.get(field)).unwrap_or(json)
     }
 
@@ -103,8 +127,9 @@ impl Data {
     pub(crate) fn template_value(&self) -> minijinja::Value {
         let make = || {
             let plain = minijinja::Value::from(minijinja::value::Serde(&self.0.json));
-            if self.0.is_step && self.0.json.is_object() {
-                minijinja::Value::from_object(StepObject { plain })
+            if self.0.shape != Shape::Plain && self.0.json.is_object() {
+                let is_pipeline = self.0.shape == Shape::Pipeline;
+                minijinja::Value::from_object(StepObject { plain, is_pipeline })
             } else {
                 plain
             }

@@ -31,7 +31,11 @@ impl Default for Limits {
 ///
 /// # Errors
 /// The findings, when there is no document to go on with.
-pub fn parse(sources: &SourceMap, file: FileId, limits: &Limits) -> Result<(Node, Vec<Diagnostic>), Vec<Diagnostic>> {
+pub fn parse(
+    sources: &SourceMap,
+    file: FileId,
+    limits: &Limits,
+) -> Result<(Node, Vec<Diagnostic>), Vec<Diagnostic>> {
     let _ = (sources, file, limits);
     Err(Vec::new())
 }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{ErrorKind, StepError};
 use crate::event::Progress;
-use crate::path::StepPath;
+use crate::path::{OpKey, StepPath};
 use crate::value::{Data, Hash, Value};
 
 /// A finished effect of one logical attempt.
@@ -28,14 +28,15 @@ pub struct DoneEffect {
 /// A request to make an effect durable; `reply` is answered once it is.
 #[derive(Debug)]
 pub struct SaveEffect {
+    /// Which operation it belongs to.
+    pub key: OpKey,
+    /// Physical attempt that did it.
+    pub attempt: u32,
     /// What to save.
     pub effect: DoneEffect,
     /// Answered when it is durable; dropped when it never will be.
     pub reply: oneshot::Sender<()>,
 }
-
-/// Where finished effects are saved: called with each one, in order.
-pub type SaveEffects = Arc<dyn Fn(SaveEffect) + Send + Sync>;
 
 /// Memoised effects of one logical attempt.
 #[derive(Clone)]
@@ -43,8 +44,14 @@ pub struct EffectPort(Arc<EffectState>);
 
 struct EffectState {
     recorded: Vec<DoneEffect>,
-    save: Option<SaveEffects>,
+    journal: Option<EffectJournal>,
     progress: Mutex<EffectProgress>,
+}
+
+struct EffectJournal {
+    key: OpKey,
+    attempt: u32,
+    sender: mpsc::Sender<SaveEffect>,
 }
 
 #[derive(Default)]
@@ -54,14 +61,20 @@ struct EffectProgress {
 }
 
 impl EffectPort {
-    /// A port that answers from `recorded` first and saves new effects with `save`.
-    pub fn new(recorded: Vec<DoneEffect>, save: SaveEffects) -> Self {
-        Self(Arc::new(EffectState { recorded, save: Some(save), progress: Mutex::default() }))
+    /// A port that answers from `recorded` first and sends new effects to `sender` to be saved.
+    pub fn new(
+        key: OpKey,
+        attempt: u32,
+        recorded: Vec<DoneEffect>,
+        sender: mpsc::Sender<SaveEffect>,
+    ) -> Self {
+        let journal = Some(EffectJournal { key, attempt, sender });
+        Self(Arc::new(EffectState { recorded, journal, progress: Mutex::default() }))
     }
 
     /// A port that remembers nothing: for a step used without an engine.
     pub fn detached() -> Self {
-        Self(Arc::new(EffectState { recorded: Vec::new(), save: None, progress: Mutex::default() }))
+        Self(Arc::new(EffectState { recorded: Vec::new(), journal: None, progress: Mutex::default() }))
     }
 
     /// See [`crate::step::StepContext::effect`].
@@ -84,10 +97,12 @@ impl EffectPort {
         {
             return Ok(done.value.clone());
         }
-        if let (Some(effect), Some(save)) = (unsaved, &self.0.save) {
+        if let (Some(effect), Some(journal)) = (unsaved, &self.0.journal) {
+            let closed = || StepError::new(ErrorKind::Internal, "the journal is closed");
             let (reply, saved) = oneshot::channel();
-            save(SaveEffect { effect, reply });
-            saved.await.map_err(|_| StepError::new(ErrorKind::Internal, "the journal is closed"))?;
+            let save = SaveEffect { key: journal.key.clone(), attempt: journal.attempt, effect, reply };
+            journal.sender.send(save).await.map_err(|_| closed())?;
+            saved.await.map_err(|_| closed())?;
         }
         let value = Data::new(effect.await?);
         let done = DoneEffect { ordinal, name: name.to_owned(), request, value: value.clone() };

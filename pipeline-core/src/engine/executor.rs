@@ -1,0 +1,92 @@
+//! One attempt of one step: deadline, call, output file.
+//!
+//! Everything that can go wrong in here comes back as an [`AttemptEnd`]. Panics are caught one level up, by the task scope.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::Services;
+use crate::engine::effect::{EffectPort, ProgressPort};
+use crate::error::{ErrorKind, StepError};
+use crate::fact::AttemptEnd;
+use crate::path::OpKey;
+use crate::schedule::{TaskCall, TaskWork};
+use crate::step::{RunInfo, StepContext, StepOutput};
+use crate::value::{Data, Value};
+
+/// How far away a deadline of "none" is: far beyond any run, and a number that instants can take.
+const NO_DEADLINE: Duration = Duration::from_hours(24 * 365 * 10);
+
+/// What an attempt is given beside its call.
+pub(super) struct Attempt {
+    pub(super) key: OpKey,
+    pub(super) number: u32,
+    pub(super) run: Arc<RunInfo>,
+    pub(super) services: Arc<Services>,
+    pub(super) effects: EffectPort,
+    pub(super) progress: ProgressPort,
+    pub(super) cancel: CancellationToken,
+}
+
+/// Runs one attempt to its end.
+pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
+    let begun = Instant::now();
+    let limit = call.timeout.unwrap_or(NO_DEADLINE);
+    let deadline = begun + limit;
+    let mut end = match tokio::time::timeout_at(deadline, work(attempt, call, deadline)).await {
+        Ok(Ok(output)) => AttemptEnd {
+            status: output.status,
+            value: Data::of_step(output.value),
+            usage: output.usage,
+            set: output.set,
+            warnings: output.warnings,
+            ..AttemptEnd::ok(Value::Null)
+        },
+        Ok(Err(error)) => AttemptEnd::failed(error),
+        Err(_) => AttemptEnd::failed(
+            StepError::new(ErrorKind::TimedOut, format!("it did not end within {limit:?}"))
+                .help("give it a longer `timeout`, or see why it hangs"),
+        ),
+    };
+    end.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    end
+}
+
+async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<StepOutput, StepError> {
+    let (run, services) = (Arc::clone(&attempt.run), Arc::clone(&attempt.services));
+    let output = match call.work {
+        TaskWork::WriteOutput { value } => StepOutput::ok(value.into_json()),
+        TaskWork::Step { kind, with } => {
+            let step = services.catalog.step(&kind).cloned().ok_or_else(|| {
+                StepError::new(ErrorKind::Internal, format!("there is no step type `{kind}` in this program"))
+            })?;
+            let cx = StepContext {
+                key: attempt.key,
+                attempt: attempt.number,
+                deadline,
+                cancel: attempt.cancel,
+                run: attempt.run,
+                services: attempt.services,
+                effects: attempt.effects,
+                progress: attempt.progress,
+            };
+            step.run(&cx, with.into_json()).await?
+        }
+    };
+    if let Some(file) = call.output_file {
+        let text = output.file_text.clone().unwrap_or_else(|| file_text(&output.value));
+        services.outputs.write(&run, &file, &text).await?;
+    }
+    Ok(output)
+}
+
+/// What an output file gets: the primary value, text as it is, anything else as JSON.
+fn file_text(value: &Value) -> String {
+    match Data::of_step(value.clone()).primary() {
+        Value::String(text) => text.clone(),
+        other => serde_json::to_string_pretty(other).unwrap_or_else(|_| other.to_string()),
+    }
+}

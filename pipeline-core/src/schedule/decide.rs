@@ -1,0 +1,206 @@
+//! Starting steps: conditions, limits, rendering.
+//!
+//! Every template is rendered here, once, in the step's own scope, just before the step starts.
+
+use std::sync::Arc;
+
+use crate::error::{ErrorKind, StepError};
+use crate::expr::ExprError;
+use crate::fact::AttemptEnd;
+use crate::path::{OpKey, OpRole};
+use crate::plan::{Body, Leaf, StepPlan};
+use crate::schedule::names::{View, holds};
+use crate::schedule::state::{InstId, StepState};
+use crate::schedule::{Op, Schedule, TaskCall, TaskWork};
+use crate::value::{Data, Hash, Value};
+
+impl Schedule {
+    /// Starts what is ready; false when there was nothing to do.
+    pub(super) fn start_ready(&mut self) -> bool {
+        if self.running < self.capacity()
+            && self.halted.is_none()
+            && let Some(inst) = self.queued.pop_front()
+        {
+            self.begin_step(inst);
+            return true;
+        }
+        let Some(inst) = self.ready.pop_front() else { return false };
+        let is_leaf = matches!(self.plan.step(self.inst(inst).step).body, Body::Leaf(_));
+        if self.inst(inst).stopping.is_some() {
+            self.discard(inst);
+        } else if is_leaf
+            && (self.running >= self.capacity() || !self.queued.is_empty() || self.is_over_budget())
+        {
+            self.queued.push_back(inst);
+        } else {
+            self.begin_step(inst);
+        }
+        true
+    }
+
+    fn capacity(&self) -> usize {
+        let file = self.plan.root().budget.max_parallel.unwrap_or(usize::MAX);
+        file.min(self.start.limits.max_parallel.unwrap_or(usize::MAX)).max(1)
+    }
+
+    /// Whether a limit of the run forbids another attempt; remembers which.
+    fn is_over_budget(&mut self) -> bool {
+        if self.halted.is_none() && self.enforce_limits {
+            let tightest = |a: Option<u64>, b: Option<u64>| match (a, b) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            let (file, outside) = (&self.plan.root().budget, &self.start.limits);
+            let steps = tightest(file.max_steps, outside.max_steps);
+            let tokens = tightest(file.max_tokens, outside.max_tokens);
+            let cost = match (file.max_cost_usd, outside.max_cost_usd) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            let spent = self.usage.cost_usd.unwrap_or(0.0);
+            self.halted = if steps.is_some_and(|max| self.started_steps >= max) {
+                Some(format!("max_steps: {} attempts were started", self.started_steps))
+            } else if tokens.is_some_and(|max| self.usage.tokens() >= max) {
+                Some(format!("max_tokens: {} tokens were used", self.usage.tokens()))
+            } else if cost.is_some_and(|max| spent >= max) {
+                Some(format!("max_cost_usd: {spent:.4} US dollars were spent"))
+            } else {
+                None
+            };
+        }
+        self.halted.is_some()
+    }
+
+    pub(super) fn view(&self, inst: InstId) -> View<'_> {
+        let step = self.inst(inst);
+        View { schedule: self, frame: step.frame, looping: None, at: step.ready_at }
+    }
+
+    /// Evaluates the condition of a ready step, and starts it or records that it is skipped.
+    fn begin_step(&mut self, id: InstId) {
+        let plan = Arc::clone(&self.plan);
+        let step = plan.step(self.inst(id).step);
+        if let Some(condition) = &step.condition {
+            match holds(condition, &self.view(id)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let text = "its condition is false".to_owned();
+                    return self.launch(id, Op::Skip { reason: text });
+                }
+                Err((expr, error)) => {
+                    let source = expr.map_or(String::new(), |e| e.source().to_owned());
+                    return self.settle(id, step, "condition", &source, &error);
+                }
+            }
+        }
+        match &step.body {
+            Body::Leaf(leaf) => self.begin_leaf(id, step, leaf),
+            control => self.begin_control(id, step, control),
+        }
+    }
+
+    fn begin_leaf(&mut self, id: InstId, step: &StepPlan, leaf: &Leaf) {
+        let with = match leaf.with.render(&self.view(id)) {
+            Ok(with) => with,
+            Err(error) => return self.settle(id, step, "configuration", "", &error),
+        };
+        let output_file = match self.output_file(id, step) {
+            Ok(file) => file,
+            Err(end) => return self.launch(id, Op::Settle(Box::new(end))),
+        };
+        let fingerprint = Hash::of(&(&*leaf.kind, &with, &output_file));
+        self.started_steps += 1;
+        self.launch(
+            id,
+            Op::Task(TaskCall {
+                work: TaskWork::Step { kind: Arc::clone(&leaf.kind), with: Data::new(with) },
+                timeout: step.timeout,
+                effects: step.effects,
+                output_file,
+                fingerprint,
+            }),
+        );
+    }
+
+    /// Renders `output_to_file` and refuses a file that a parallel lane writes too.
+    pub(super) fn output_file(&mut self, id: InstId, step: &StepPlan) -> Result<Option<String>, AttemptEnd> {
+        let Some(template) = &step.output_to_file else { return Ok(None) };
+        let name = match template.render(&self.view(id)) {
+            Ok(Value::String(name)) => name,
+            Ok(other) => {
+                let message = format!("output_to_file must be text, and is {other}");
+                return Err(AttemptEnd::failed(self.located(step, StepError::invalid(message))));
+            }
+            Err(error) => {
+                return Err(AttemptEnd::failed(self.rendering_failed(step, "output_to_file", "", &error)));
+            }
+        };
+        let inst = self.inst(id);
+        let lanes = Arc::clone(&self.frame(inst.frame).lanes);
+        if let Some((other, theirs)) = self.files.get(&name) {
+            let at_once = lanes.iter().any(|(fan, lane)| theirs.iter().any(|(f, l)| f == fan && l != lane));
+            if at_once {
+                let message = format!("`{name}` is written by {other} too, which runs at the same time");
+                let error = StepError::invalid(message).help("give each branch a file name of its own");
+                return Err(AttemptEnd::failed(self.located(step, error)));
+            }
+        }
+        let path = inst.path.clone();
+        self.files.insert(name.clone(), (path, lanes));
+        Ok(Some(name))
+    }
+
+    /// Starts the operation of a step instance.
+    pub(super) fn launch(&mut self, id: InstId, op: Op) {
+        self.running += 1;
+        let again = self.frame(self.inst(id).frame).again;
+        let inst = self.inst_mut(id);
+        let key = OpKey { path: inst.path.clone(), turn: inst.turn, role: OpRole::Attempt };
+        inst.op = Some(key.clone());
+        if !matches!(inst.state, StepState::Writing(_)) {
+            inst.state = StepState::Running;
+        }
+        if again {
+            self.turns.insert(key.path.clone(), key.turn);
+        }
+        self.start_op(Some(id), key, op);
+    }
+
+    /// Ends an attempt before it starts, because something could not be rendered.
+    pub(super) fn settle(
+        &mut self,
+        id: InstId,
+        step: &StepPlan,
+        what: &str,
+        source: &str,
+        error: &ExprError,
+    ) {
+        let error = self.rendering_failed(step, what, source, error);
+        self.launch(id, Op::Settle(Box::new(AttemptEnd::failed(error))));
+    }
+
+    pub(super) fn rendering_failed(
+        &self,
+        step: &StepPlan,
+        what: &str,
+        source: &str,
+        error: &ExprError,
+    ) -> StepError {
+        let shown = if source.is_empty() { String::new() } else { format!(" `{source}`") };
+        let mut failed = StepError::new(ErrorKind::Invalid, format!("{what}{shown}: {}", error.message));
+        failed.help.clone_from(&error.help);
+        self.located(step, failed)
+    }
+
+    /// Adds the step's place in its file to the facts for machines.
+    pub(super) fn located(&self, step: &StepPlan, mut error: StepError) -> StepError {
+        if let Some((file, position)) = self.plan.sources().locate(step.span)
+            && error.details.is_null()
+        {
+            error.details = serde_json::json!({
+                "file": file, "line": position.line, "column": position.column,
+            });
+        }
+        error
+    }
+}
