@@ -6,6 +6,7 @@
 //! [`step`], [`provider`], [`tool`], [`store`], [`source`], [`event`] and [`clock`].
 
 // Declaration order is reading order: from leaf to root; a module uses only what stands above it.
+mod stack;
 pub mod diagnostic;
 pub mod source;
 pub mod value;
