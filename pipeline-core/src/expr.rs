@@ -4,14 +4,18 @@
 //! `value.rs`, which caches a conversion). Must not know where names come from: a [`Names`] is handed in.
 //! Next: `expr/rewrite.rs` for our words on top of Jinja, `expr/functions.rs` for the functions.
 
-mod dynamic;
+mod token;
+mod rewrite;
+mod statement;
 mod functions;
 mod language;
-mod rewrite;
 mod row;
+mod dynamic;
 
 pub use dynamic::{Bound, Dynamic};
+pub use functions::{FunctionDoc, reference};
 pub use language::{Expr, ExprError, Read, Template};
+pub use rewrite::rewrite_legacy;
 pub use row::RowExpr;
 
 use crate::clock::Timestamp;

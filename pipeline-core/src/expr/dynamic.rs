@@ -1,5 +1,6 @@
 //! JSON-shaped values with expressions in them.
 
+use crate::clock::Timestamp;
 use crate::expr::{Expr, ExprError, Names, RowExpr, Template};
 use crate::value::{Data, Value};
 
@@ -31,13 +32,66 @@ pub struct Bound<'a> {
     pub over: Vec<(String, Data)>,
 }
 
+impl Names for Bound<'_> {
+    fn get(&self, root: &str, field: Option<&str>) -> Option<Data> {
+        let bound = |name: &str| self.over.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+        match (root, field) {
+            ("state" | "variables", Some(name)) => bound(name).or_else(|| self.under.get(root, field)),
+            ("state" | "variables", None) => {
+                let mut all = match self.under.get(root, None).map(Data::into_json) {
+                    Some(Value::Object(fields)) => fields,
+                    _ => serde_json::Map::new(),
+                };
+                all.extend(self.over.iter().map(|(k, v)| (k.clone(), v.json().clone())));
+                Some(Data::new(Value::Object(all)))
+            }
+            _ => bound(root).or_else(|| self.under.get(root, field)),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.under.now()
+    }
+}
+
 impl Dynamic {
     /// Renders every template, once.
     ///
     /// # Errors
     /// The first that fails.
     pub fn render(&self, names: &dyn Names) -> Result<Value, ExprError> {
-        let _ = names;
-        Ok(Value::Null)
+        match self {
+            Self::Const(value) => Ok(value.json().clone()),
+            Self::Template(template) => template.render(names),
+            Self::Expr(expr) => expr.eval(names),
+            Self::Row(row) => row.bind(names),
+            Self::List(items) => items.iter().map(|item| item.render(names)).collect(),
+            Self::Map(entries) => {
+                let entries = entries.iter().map(|(key, value)| Ok((key.clone(), value.render(names)?)));
+                entries.collect::<Result<serde_json::Map<_, _>, _>>().map(Value::Object)
+            }
+            Self::Bindings(entries) => {
+                let mut bound = Bound { under: names, over: Vec::with_capacity(entries.len()) };
+                for (name, value) in entries {
+                    let value = value.render(&bound)?;
+                    bound.over.push((name.clone(), Data::new(value)));
+                }
+                Ok(Value::Object(bound.over.into_iter().map(|(k, v)| (k, v.into_json())).collect()))
+            }
+        }
+    }
+
+    /// Every expression and template inside, in order.
+    pub fn reads(&self) -> Vec<&crate::expr::Read> {
+        match self {
+            Self::Const(_) => Vec::new(),
+            Self::Template(template) => template.reads().iter().collect(),
+            Self::Expr(expr) => expr.reads().iter().collect(),
+            Self::Row(row) => row.scope_reads().collect(),
+            Self::List(items) => items.iter().flat_map(Self::reads).collect(),
+            Self::Map(entries) | Self::Bindings(entries) => {
+                entries.iter().flat_map(|(_, v)| v.reads()).collect()
+            }
+        }
     }
 }

@@ -1,5 +1,137 @@
 //! Expressions that a step evaluates itself, once per row.
+//!
+//! Owns [`RowExpr`]: names are the row's fields first, then `item` (the row), then the names of the pipeline's scope that were
+//! bound when the step started. A field that a row lacks never passes a comparison.
 
-/// An expression over the fields of a row. (In work.)
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
+
+use crate::expr::language::{NAMESPACES, Read};
+use crate::expr::{Expr, ExprError, Names, functions};
+use crate::value::{Data, Value};
+
+/// An expression over the fields of a row.
 #[derive(Debug, Clone)]
-pub struct RowExpr;
+pub struct RowExpr {
+    expr: Expr,
+    bound: Vec<(String, minijinja::Value)>,
+}
+
+impl RowExpr {
+    /// Compiles an expression over rows.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn compile(text: &str, words: &[&str]) -> Result<Self, ExprError> {
+        Ok(Self { expr: Expr::compile(text, words)?, bound: Vec::new() })
+    }
+
+    /// The text as written.
+    pub fn source(&self) -> &str {
+        self.expr.source()
+    }
+
+    /// What it reads of the pipeline's scope.
+    pub fn scope_reads(&self) -> impl Iterator<Item = &Read> {
+        self.expr.reads().iter().filter(|r| NAMESPACES.contains(&r.root.as_str()))
+    }
+
+    /// The expression with the names of the scope that it reads, as the step gets it.
+    pub(super) fn bind(&self, names: &dyn Names) -> Result<Value, ExprError> {
+        let mut bound = serde_json::Map::new();
+        for read in self.scope_reads() {
+            let value = names.get(&read.root, read.field.as_deref());
+            match (value, &read.field) {
+                (Some(value), Some(field)) => {
+                    let object = bound.entry(&read.root).or_insert_with(|| json!({}));
+                    if let Value::Object(fields) = object {
+                        fields.insert(field.clone(), value.into_json());
+                    }
+                }
+                (Some(value), None) => {
+                    bound.insert(read.root.clone(), value.into_json());
+                }
+                // A row may have a field of that name: known when it is evaluated.
+                (None, _) => {}
+            }
+        }
+        Ok(json!({ "$row": self.source(), "$names": bound }))
+    }
+
+    fn context(&self, row: &Value) -> minijinja::Value {
+        let convert = |value: &Value| minijinja::Value::from(minijinja::value::Serde(value));
+        let mut roots: Vec<(&str, minijinja::Value)> = Vec::new();
+        for read in self.expr.reads() {
+            if roots.iter().any(|(name, _)| *name == read.root) {
+                continue;
+            }
+            let field = row.get(&read.root).map(convert);
+            let bound = || self.bound.iter().find(|(name, _)| *name == read.root).map(|(_, v)| v.clone());
+            let item = || (read.root == "item").then(|| convert(row));
+            if let Some(value) = field.or_else(item).or_else(bound) {
+                roots.push((&read.root, value));
+            }
+        }
+        roots.push((functions::ROW, minijinja::Value::from(true)));
+        roots.into_iter().collect()
+    }
+
+    /// Its value for a row; null when it comes to a field that the row lacks.
+    ///
+    /// # Errors
+    /// What cannot be computed.
+    pub fn eval(&self, row: &Value) -> Result<Value, ExprError> {
+        match self.expr.eval_context(self.context(row)) {
+            Ok(value) if value.is_undefined() => Ok(Value::Null),
+            Ok(value) => functions::to_json(&value).map_err(|e| self.expr.error(&e)),
+            Err(error) if error.kind() == minijinja::ErrorKind::UndefinedError => Ok(Value::Null),
+            Err(error) => Err(self.expr.error(&error)),
+        }
+    }
+
+    /// Whether it holds for a row; false when that depends on a field that the row lacks.
+    ///
+    /// # Errors
+    /// What cannot be computed.
+    pub fn holds(&self, row: &Value) -> Result<bool, ExprError> {
+        match self.expr.eval_context(self.context(row)) {
+            Ok(value) => Ok(!value.is_undefined() && value.is_true()),
+            Err(error) if error.kind() == minijinja::ErrorKind::UndefinedError => Ok(false),
+            Err(error) => Err(self.expr.error(&error)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RowExpr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let text = value.as_str().or_else(|| value.get("$row").and_then(Value::as_str));
+        let Some(text) = text else {
+            return Err(serde::de::Error::custom("an expression over rows must be text"));
+        };
+        let mut row = Self::compile(text, &[]).map_err(serde::de::Error::custom)?;
+        if let Some(Value::Object(names)) = value.get("$names") {
+            row.bound =
+                names.iter().map(|(k, v)| (k.clone(), Data::new(v.clone()).template_value())).collect();
+        }
+        Ok(row)
+    }
+}
+
+impl schemars::JsonSchema for RowExpr {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RowExpression".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "An expression over the fields of a row, or `item`.",
+            "x-kind": "row"
+        })
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
