@@ -11,6 +11,8 @@ mod functions;
 mod language;
 mod row;
 mod dynamic;
+#[cfg(test)]
+mod tests;
 
 pub use dynamic::{Bound, Dynamic};
 pub use functions::{FunctionDoc, reference};

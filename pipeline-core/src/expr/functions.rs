@@ -121,6 +121,12 @@ static REFERENCE: &[FunctionDoc] = &[
     doc("days(n), hours(n), minutes(n), seconds(n)", "A length of time in seconds.", ("hours(2)", "7200")),
 ];
 
+/// A map, in the order given.
+pub(super) fn map_value<K: Into<Value>>(entries: impl IntoIterator<Item = (K, Value)>) -> Value {
+    let entries = entries.into_iter().map(|(key, value)| (key.into(), value));
+    Value::from(entries.collect::<indexmap::IndexMap<Value, Value>>())
+}
+
 fn wrong(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }
@@ -141,6 +147,7 @@ pub(super) fn to_json(value: &Value) -> Result<serde_json::Value, Error> {
 /// Adds functions and tests to an engine.
 pub(super) fn install(env: &mut Environment<'static>) {
     env.add_function("_cmp", compare);
+    env.add_function("_divisor", divisor);
     env.add_function("_opt", optional);
     env.add_function("_primary", primary);
     env.add_test("containing", contains);
@@ -206,10 +213,7 @@ fn numbers(env: &mut Environment<'static>) {
     env.add_function("add", |v: Rest<Value>| fold(&v, i64::checked_add, |a, b| a + b));
     env.add_function("subtract", |a: Value, b: Value| fold(&[a, b], i64::checked_sub, |a, b| a - b));
     env.add_function("multiply", |v: Rest<Value>| fold(&v, i64::checked_mul, |a, b| a * b));
-    env.add_function("divide", |a: Value, b: Value| {
-        let divisor = number(&b)?;
-        if divisor == 0.0 { Err(wrong("division by zero")) } else { Ok(number(&a)? / divisor) }
-    });
+    env.add_function("divide", |a: Value, b: Value| Ok::<_, Error>(number(&a)? / number(&divisor(b)?)?));
     env.add_function("max", |v: Rest<Value>| extreme(&v, Ordering::Greater));
     env.add_function("min", |v: Rest<Value>| extreme(&v, Ordering::Less));
     env.add_function("round", |x: Value, digits: Option<i32>| {
@@ -311,11 +315,11 @@ fn lists(env: &mut Environment<'static>) {
         map_of(&x).map(|m| m.into_iter().map(|(_, v)| v).collect::<Value>())
     });
     env.add_function("merge", |maps: Rest<Value>| {
-        let mut all = indexmap::IndexMap::new();
+        let mut all: Vec<(Value, Value)> = Vec::new();
         for map in maps.iter() {
-            all.extend(map_of(map)?.into_iter().map(|(k, v)| (k.to_string(), v)));
+            all.extend(map_of(map)?);
         }
-        Ok::<_, Error>(all.into_iter().collect::<Value>())
+        Ok::<_, Error>(map_value(all))
     });
     env.add_function("concat", |parts: Rest<Value>| {
         if parts.iter().all(|p| p.as_str().is_some()) {
@@ -398,7 +402,7 @@ fn each(list: &Value, text: &str) -> Result<Vec<(Value, Value)>, Error> {
                 names.push((&read.root, field));
             }
         }
-        let value = match expr.eval_context(names.into_iter().collect()) {
+        let value = match expr.eval_context(map_value(names)) {
             Ok(value) => value,
             Err(error) if error.kind() == ErrorKind::UndefinedError => Value::from(()),
             Err(error) => return Err(wrong(format!("`{text}`: {}", expr.error(&error).message))),
@@ -495,6 +499,11 @@ fn compare(state: &State, sign: &str, a: Value, b: Value, written: Value) -> Res
             })
         }
     }
+}
+
+/// What something is divided by.
+fn divisor(value: Value) -> Result<Value, Error> {
+    if number(&value)? == 0.0 { Err(wrong("division by zero")) } else { Ok(value) }
 }
 
 /// A path that may end anywhere.

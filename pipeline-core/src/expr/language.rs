@@ -332,7 +332,7 @@ fn context(reads: &[Read], names: &dyn Names) -> Result<minijinja::Value, ExprEr
                     None => return Err(unknown(read)),
                 }
             }
-            fields.into_iter().collect()
+            functions::map_value(fields)
         } else {
             match names.get(&read.root, None) {
                 Some(value) => value.template_value(),
@@ -343,7 +343,7 @@ fn context(reads: &[Read], names: &dyn Names) -> Result<minijinja::Value, ExprEr
         roots.push((&read.root, value));
     }
     roots.push((functions::NOW, minijinja::Value::from(names.now().0)));
-    Ok(roots.into_iter().collect())
+    Ok(functions::map_value(roots))
 }
 
 /// Whether the expression guards this reference anywhere: `x is defined and x > 3` copes with the absence of `x`.

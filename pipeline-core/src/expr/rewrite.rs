@@ -30,7 +30,9 @@ const KEYWORDS: [&str; 15] = [
     "None",
     "recursive",
 ];
-const TESTS: [(&str, &str); 6] = [
+const TESTS: [(&str, &str); 8] = [
+    ("exists", "defined"),
+    ("empty", "empty"),
     ("contains", "containing"),
     ("matches", "matching"),
     ("starts_with", "starting_with"),
@@ -39,6 +41,22 @@ const TESTS: [(&str, &str); 6] = [
     ("endsWith", "ending_with"),
 ];
 const COMPARISONS: [&str; 6] = ["==", "!=", "<=", ">=", "<", ">"];
+
+/// Words of ours between values that are not simply a test.
+const INFIX: [&str; 1] = ["between"];
+
+fn test_name(token: &Token<'_>) -> Option<&'static str> {
+    TESTS.iter().find(|(word, _)| token.is(word)).map(|(_, test)| *test)
+}
+
+/// Whether a value (or the `is` behind one) ends with this token, so that an infix word may follow.
+fn ends_value(token: &Token<'_>) -> bool {
+    match token.kind {
+        Kind::Sign => matches!(token.text, ")" | "]" | "}"),
+        Kind::Word => !matches!(token.text, "if" | "else" | "in" | "and" | "or"),
+        Kind::Number | Kind::Text => true,
+    }
+}
 
 /// Rewritten text with the origin of each piece.
 #[derive(Debug, Clone, Default)]
@@ -161,11 +179,32 @@ fn path_end(tokens: Slice<'_, '_>, start: usize) -> usize {
     }
 }
 
+/// End of the one value that starts at `start`, with its sign, path, brackets and call.
+fn unit_end(tokens: Slice<'_, '_>, start: usize) -> usize {
+    let mut at = start;
+    while tokens.get(at).is_some_and(|t| t.is("-") || t.is("+")) {
+        at += 1;
+    }
+    let opens = |at: usize| tokens.get(at).is_some_and(|t| t.is("(") || t.is("[") || t.is("{"));
+    at = if opens(at) { closing(tokens, at).map_or(tokens.len(), |end| end + 1) } else { at + 1 };
+    while at < tokens.len() {
+        at = match tokens[at].text {
+            "(" | "[" if tokens[at].kind == Kind::Sign => {
+                closing(tokens, at).map_or(tokens.len(), |end| end + 1)
+            }
+            "." => at + 2,
+            _ => break,
+        };
+    }
+    at.min(tokens.len())
+}
+
 /// Whether what follows position `at` copes with absence.
 fn is_guard(tokens: Slice<'_, '_>, at: usize) -> bool {
     let word = |i: usize| tokens.get(at + i).map_or("", |t| t.text);
     match word(0) {
         "exists" | "empty" => true,
+        "not" => matches!(word(1), "exists" | "empty"),
         "|" => matches!(word(1), "default" | "d"),
         "is" => {
             let test = if word(1) == "not" { word(2) } else { word(1) };
@@ -384,6 +423,14 @@ impl Rewriter<'_, '_> {
                 self.made("not ", &tokens[at..=at]);
                 Ok(at + 1)
             }
+            "/" | "//" | "%" => {
+                let end = unit_end(tokens, at + 1);
+                self.copy(token);
+                self.made(" _divisor(", &tokens[at..=at]);
+                self.operand(&tokens[at + 1..end])?;
+                self.made(")", &tokens[at..=at]);
+                Ok(end)
+            }
             "$" | "@" | "#" | ";" | "`" | "&" | "^" | "\\" => self.error(
                 token,
                 &format!("`{}` has no meaning in an expression", token.text),
@@ -427,26 +474,10 @@ impl Rewriter<'_, '_> {
         let token = &tokens[at];
         let before = at.checked_sub(1).map(|b| &tokens[b]);
         let is_field = before.is_some_and(|b| b.is("."));
-        if !is_field && before.is_some() {
-            if let Some((_, test)) = TESTS.iter().find(|(word, _)| token.is(word)) {
-                let is_infix = !before.is_some_and(|b| {
-                    b.is("is") || b.is("|") || b.kind == Kind::Sign && !b.is(")") && !b.is("]")
-                });
-                if is_infix {
-                    self.made(&format!("is {test}"), &tokens[at..=at]);
-                    return Ok(at + 1);
-                }
-            }
-            if token.is("between") && !before.is_some_and(|b| b.is("|")) {
-                return self.between(tokens, at);
-            }
-            if token.is("exists") || (token.is("empty") && !before.is_some_and(|b| b.is("is") || b.is("not")))
-            {
-                let test = if token.is("exists") { "defined" } else { "empty" };
-                let is = if before.is_some_and(|b| b.is("is")) { "" } else { "is " };
-                self.made(&format!("{is}{test}"), &tokens[at..=at]);
-                return Ok(at + 1);
-            }
+        if let Some(before) = before.filter(|_| !is_field)
+            && let Some(end) = self.infix(tokens, at, before)?
+        {
+            return Ok(end);
         }
         if token.is("null") && !is_field {
             self.made("none", &tokens[at..=at]);
@@ -466,6 +497,35 @@ impl Rewriter<'_, '_> {
             return self.call(tokens, at);
         }
         self.reference(tokens, at)
+    }
+
+    /// Our words between or behind values; `None` when the word at `at` is not one of them there.
+    fn infix(
+        &mut self,
+        tokens: Slice<'_, '_>,
+        at: usize,
+        before: &Token<'_>,
+    ) -> Result<Option<usize>, ExprError> {
+        let token = &tokens[at];
+        let is_infix =
+            |t: &Token<'_>| t.kind == Kind::Word && (INFIX.contains(&t.text) || test_name(t).is_some());
+        if !ends_value(before) {
+            return Ok(None);
+        }
+        if token.is("not") && tokens.get(at + 1).is_some_and(is_infix) {
+            self.made("is not", &tokens[at..=at]);
+            return Ok(Some(at + 1));
+        }
+        // `is empty`, `is not empty`: the `is` stands there already.
+        let is = if before.is("is") || before.is("not") { "" } else { "is " };
+        if let Some(test) = test_name(token) {
+            self.made(&format!("{is}{test}"), &tokens[at..=at]);
+            return Ok(Some(at + 1));
+        }
+        if token.is("between") {
+            return self.between(tokens, at, is).map(Some);
+        }
+        Ok(None)
     }
 
     fn call(&mut self, tokens: Slice<'_, '_>, at: usize) -> Result<usize, ExprError> {
@@ -491,12 +551,12 @@ impl Rewriter<'_, '_> {
     }
 
     /// `x between a and b`: the word and its two bounds.
-    fn between(&mut self, tokens: Slice<'_, '_>, at: usize) -> Result<usize, ExprError> {
+    fn between(&mut self, tokens: Slice<'_, '_>, at: usize, is: &str) -> Result<usize, ExprError> {
         let rest = &tokens[at + 1..];
         let Some(and) = find(rest, |_, t| t.is("and") || t.is("&&")) else {
             return self.error(&tokens[at], "`between` without its `and`", "write `x between 1 and 10`");
         };
-        self.made("is between((", &tokens[at..=at]);
+        self.made(&format!("{is}between(("), &tokens[at..=at]);
         self.any(&rest[..and])?;
         self.made("), (", &rest[and..=and]);
         self.any(&rest[and + 1..])?;

@@ -73,7 +73,7 @@ impl RowExpr {
             }
         }
         roots.push((functions::ROW, minijinja::Value::from(true)));
-        roots.into_iter().collect()
+        functions::map_value(roots)
     }
 
     /// Its value for a row; null when it comes to a field that the row lacks.
