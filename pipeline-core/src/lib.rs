@@ -22,7 +22,7 @@ pub mod step;
 pub mod provider;
 pub mod tool;
 pub mod catalog;
-pub mod plan;
 pub mod normalise;
+pub mod plan;
 pub mod schedule;
 pub mod engine;

@@ -1,1 +1,93 @@
-//! Rewrites every convenience spelling to kernel form. (In work.)
+//! Convenience spellings into kernel form: nodes in, nodes out.
+//!
+//! Owns [`leaf`]: which kernel step a written `type` means, and its configuration there. Must not know scopes, names or
+//! plans. Next: `normalise/model.rs` for model steps; `plan/compile.rs`, which compiles what comes out.
+
+mod model;
+mod parts;
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::Report;
+use crate::document::{Entry, Node, NodeKind};
+
+pub use model::{is_model, provider_of};
+
+/// What a pipeline says that reaches its steps.
+pub struct Surroundings<'a> {
+    /// `defaults`.
+    pub defaults: Option<&'a Node>,
+    /// `functions`, by name.
+    pub functions: &'a BTreeMap<String, Node>,
+}
+
+/// A leaf in kernel form.
+pub struct Leaf {
+    /// Step type in the catalog.
+    pub kind: &'static str,
+    /// Its configuration.
+    pub config: Vec<Entry>,
+    /// A deadline that was written among the options.
+    pub timeout: Option<Entry>,
+    /// A retry policy that was written among the options.
+    pub retry: Option<Entry>,
+}
+
+/// A leaf's kernel form. `entries` are the step's keys without those that every step has.
+pub fn leaf(written: &str, step: &Node, entries: Vec<Entry>, around: &Surroundings<'_>, report: &mut Report) -> Option<Leaf> {
+    if is_model(written) {
+        return Some(model::step(written, step, entries, around, report));
+    }
+    match written {
+        "set_variable" => {
+            Some(Leaf { kind: "set_variable", config: set_variable(step, entries), timeout: None, retry: None })
+        }
+        "data_transform" => {
+            let mut config = entries;
+            if !config.iter().any(|e| e.key == "output_field")
+                && let Some(name) = step.get("name")
+            {
+                config.push(made("output_field", name.clone()));
+            }
+            Some(Leaf { kind: "data_transform", config, timeout: None, retry: None })
+        }
+        _ => None,
+    }
+}
+
+/// `variable` + `value` is `variables` with one entry.
+fn set_variable(step: &Node, entries: Vec<Entry>) -> Vec<Entry> {
+    let Some(name) = step.get("variable").and_then(Node::as_text).filter(|_| step.get("variables").is_none()) else {
+        return entries;
+    };
+    let value = step.get("value").cloned().unwrap_or_else(|| Node::new(step.span, NodeKind::Null));
+    let key_span = step.get("variable").map_or(step.span, |n| n.span);
+    let one = Entry { key: name.to_owned(), key_span, value };
+    let span = one.value.span;
+    let mut config: Vec<Entry> = entries.into_iter().filter(|e| e.key != "variable" && e.key != "value").collect();
+    config.push(made("variables", Node::new(span, NodeKind::Map(vec![one]))));
+    config
+}
+
+/// An entry made by the program, placed where its value stands.
+fn made(key: &str, value: Node) -> Entry {
+    Entry { key: key.to_owned(), key_span: value.span, value }
+}
+
+/// Two maps as one: maps merge deep, anything else of `over` wins.
+fn merged(under: &[Entry], over: &[Entry]) -> Vec<Entry> {
+    let mut all: Vec<Entry> = under.to_vec();
+    for entry in over {
+        match all.iter_mut().find(|e| e.key == entry.key) {
+            Some(slot) => {
+                slot.value = match (&slot.value.kind, &entry.value.kind) {
+                    (NodeKind::Map(a), NodeKind::Map(b)) => Node::new(entry.value.span, NodeKind::Map(merged(a, b))),
+                    _ => entry.value.clone(),
+                };
+                slot.key_span = entry.key_span;
+            }
+            None => all.push(entry.clone()),
+        }
+    }
+    all
+}

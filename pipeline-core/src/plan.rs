@@ -5,7 +5,7 @@
 
 pub mod compile;
 
-pub use compile::{CheckContext, CompileOptions, compile};
+pub use compile::{CheckContext, CompileOptions, compile, compile_with_sources};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use crate::diagnostic::Span;
 use crate::error::ErrorKind;
 use crate::expr::{Dynamic, Expr, Template};
 use crate::source::SourceMap;
+use crate::store::StoredSources;
 use crate::value::{Data, Hash, Value};
 
 /// Index of a [`Pipeline`] in its plan.
@@ -35,6 +36,7 @@ pub struct Plan {
     pub(crate) blocks: Vec<Block>,
     pub(crate) steps: Vec<StepPlan>,
     pub(crate) sources: SourceMap,
+    pub(crate) links: compile::Links,
     pub(crate) fingerprint: Hash,
 }
 
@@ -62,6 +64,16 @@ impl Plan {
     /// The texts it was compiled from.
     pub fn sources(&self) -> &SourceMap {
         &self.sources
+    }
+
+    /// The texts, as a run stores them.
+    pub fn stored_sources(&self) -> StoredSources {
+        let files: Vec<_> = self.sources.files().map(|(_, f)| f).collect();
+        StoredSources {
+            root: files.first().map(|f| f.canonical.clone()).unwrap_or_default(),
+            files: files.iter().map(|f| (f.canonical.clone(), (f.display.clone(), f.text.to_string()))).collect(),
+            links: self.links.clone(),
+        }
     }
 
     /// Hash of everything that decides what a run does: the texts of all files and the compile options.
@@ -462,8 +474,33 @@ pub type Inputs = std::collections::BTreeMap<String, Data>;
 /// # Errors
 /// One sentence for each input that is missing, unknown or unfit; all of them at once.
 pub fn check_inputs(plan: &Plan, given: Inputs) -> Result<Inputs, Vec<String>> {
-    let _ = plan;
-    Ok(given)
+    let declared = &plan.root().inputs;
+    let mut checked = Inputs::new();
+    let mut wrong = Vec::new();
+    for input in declared {
+        match (given.get(&input.name), &input.default) {
+            (Some(value), _) => match fit_input(input, value.json()) {
+                Ok(value) => {
+                    checked.insert(input.name.clone(), Data::new(value));
+                }
+                Err(message) => wrong.push(message),
+            },
+            (None, Some(default)) => {
+                checked.insert(input.name.clone(), Data::new(default.clone()));
+            }
+            (None, None) if input.required => wrong.push(match input.name.strip_prefix("global_vars.") {
+                Some(name) => format!("missing global `{name}`: this pipeline reads it from a parent that runs it"),
+                None => format!("missing input `{}`", input.name),
+            }),
+            (None, None) => {}
+        }
+    }
+    for name in given.keys().filter(|name| declared.iter().all(|d| d.name != **name)) {
+        let near = crate::diagnostic::closest(name, declared.iter().map(|d| d.name.as_str()));
+        let help = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        wrong.push(format!("unknown input `{name}`{help}"));
+    }
+    if wrong.is_empty() { Ok(checked) } else { Err(wrong) }
 }
 
 /// Checks one value against a declared input; text is converted where the declared type asks for it.

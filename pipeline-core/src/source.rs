@@ -169,7 +169,7 @@ impl SourceLoader for MemorySources {
             SourceRef::Path(path) => {
                 let folder = from.and_then(|f| f.rsplit_once('/')).map_or("", |(folder, _)| folder);
                 let full =
-                    if path.starts_with('/') { normal(path) } else { normal(&format!("{folder}/{path}")) };
+                    if path.starts_with('/') || folder.is_empty() { normal(path) } else { normal(&format!("{folder}/{path}")) };
                 let text = self.files.get(&full);
                 (full, text)
             }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::fact::{Fact, Record, RunStatus};
+use crate::source::{LoadedSource, SourceError, SourceLoader, SourceRef};
 use crate::value::{Hash, Value};
 
 /// What a run is made of, apart from its facts. Written once, when the run is created.
@@ -49,6 +50,32 @@ pub struct StoredSources {
     pub files: BTreeMap<String, (String, String)>,
     /// How each reference was resolved: (from canonical, reference) to canonical.
     pub links: Vec<(String, String, String)>,
+}
+
+/// A run goes on with the texts that it began with, whatever the files say now.
+impl SourceLoader for StoredSources {
+    fn load(&self, reference: &SourceRef, from: Option<&str>) -> Result<LoadedSource, SourceError> {
+        let canonical = match from {
+            None => Some(&self.root),
+            Some(from) => {
+                let text = match reference {
+                    SourceRef::Path(path) => format!("path:{path}"),
+                    SourceRef::Library(name) => format!("library:{name}"),
+                };
+                self.links.iter().find(|(f, r, _)| f == from && *r == text).map(|(_, _, to)| to)
+            }
+        };
+        let found = canonical.and_then(|c| Some((c, self.files.get(c)?)));
+        let Some((canonical, (display, text))) = found else {
+            let message = format!("the run has not stored the source {reference:?}");
+            return Err(SourceError { message, help: None });
+        };
+        Ok(LoadedSource { display: display.clone(), canonical: canonical.clone(), text: text.clone() })
+    }
+
+    fn data_file_exists(&self, _path: &str, _from: &str) -> Option<bool> {
+        None
+    }
 }
 
 /// Why a store refused. Carries what a person needs to go on.

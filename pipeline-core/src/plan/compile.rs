@@ -1,12 +1,28 @@
-//! The only way to a [`Plan`]. (In work.)
+//! The only way to a [`Plan`]: the whole tree is read, and every finding is reported at once.
+//!
+//! Owns [`compile`]. Reading order: `keys.rs` (maps, key by key), `names.rs` (what names mean), `text.rs` (expressions),
+//! `fields.rs` (a leaf's configuration against its schema), `policy.rs` (retries, budgets), `steps.rs`, `control.rs`,
+//! `workflow.rs`. Must not know how a plan is run, nor any step or provider by name beyond the catalog.
+
+mod keys;
+mod names;
+mod text;
+mod fields;
+mod policy;
+mod steps;
+mod control;
+mod workflow;
 
 use crate::catalog::Catalog;
-use crate::diagnostic::Diagnostic;
-use crate::plan::Plan;
-use crate::source::{SourceLoader, SourceRef};
+use crate::diagnostic::{Diagnostic, Report, Span};
+use crate::plan::{Block, Pipeline, PipelineId, Plan, StepPlan};
+use crate::source::{SourceLoader, SourceMap, SourceRef};
+use crate::value::Hash;
+
+use names::PipelineScope;
 
 /// What a compilation may be told.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CompileOptions {
     /// Unknown keys are warnings.
     pub lenient: bool,
@@ -14,16 +30,99 @@ pub struct CompileOptions {
 
 /// What a step's own check may look at and report to.
 pub struct CheckContext<'a> {
-    _report: &'a mut crate::diagnostic::Report,
+    report: &'a mut Report,
+    path: &'a str,
 }
 
-/// A plan with its notes and warnings, or every finding.
+impl CheckContext<'_> {
+    /// Reports an error at `span`.
+    pub fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: &str) {
+        self.report.push(Diagnostic::error(code, span, message).help(help).at(self.path));
+    }
+
+    /// Reports a warning at `span`.
+    pub fn warning(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: &str) {
+        self.report.push(Diagnostic::warning(code, span, message).help(help).at(self.path));
+    }
+}
+
+/// How references between files were resolved: (canonical name of the file, reference) to canonical name.
+pub(crate) type Links = Vec<(String, String, String)>;
+
+struct Compiler<'a> {
+    loader: &'a dyn SourceLoader,
+    catalog: &'a Catalog,
+    options: &'a CompileOptions,
+    report: Report,
+    sources: SourceMap,
+    links: Links,
+    pipelines: Vec<Option<Pipeline>>,
+    blocks: Vec<Block>,
+    steps: Vec<StepPlan>,
+    /// The pipeline that is being compiled.
+    scope: PipelineScope,
+    /// Files that are being compiled, outermost first, with their pipelines.
+    stack: Vec<(String, PipelineId)>,
+}
+
+/// A plan with its notes and warnings, or every finding when at least one is an error.
+///
+/// # Errors
+/// Every finding of the whole tree, in source order.
 pub fn compile(
     loader: &dyn SourceLoader,
     root: &SourceRef,
     catalog: &Catalog,
     options: &CompileOptions,
 ) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let _ = (loader, root, catalog, options);
-    Err(Vec::new())
+    compile_with_sources(loader, root, catalog, options).map_err(|(findings, _)| findings)
+}
+
+/// As [`compile`]; findings come with the texts that they point into.
+///
+/// # Errors
+/// As [`compile`].
+#[expect(clippy::type_complexity, reason = "a plan or findings, each with what they point into")]
+pub fn compile_with_sources(
+    loader: &dyn SourceLoader,
+    root: &SourceRef,
+    catalog: &Catalog,
+    options: &CompileOptions,
+) -> Result<(Plan, Vec<Diagnostic>), (Vec<Diagnostic>, SourceMap)> {
+    let compiler = Compiler {
+        loader,
+        catalog,
+        options,
+        report: Report::default(),
+        sources: SourceMap::default(),
+        links: Vec::new(),
+        pipelines: Vec::new(),
+        blocks: Vec::new(),
+        steps: Vec::new(),
+        scope: PipelineScope::default(),
+        stack: Vec::new(),
+    };
+    crate::stack::with_room(|| compiler.run(root))
+}
+
+impl Compiler<'_> {
+    #[expect(clippy::type_complexity, reason = "see compile_with_sources")]
+    fn run(mut self, root: &SourceRef) -> Result<(Plan, Vec<Diagnostic>), (Vec<Diagnostic>, SourceMap)> {
+        self.root(root);
+        if self.report.has_errors() {
+            return Err((self.report.into_sorted(), self.sources));
+        }
+        let texts: Vec<&str> = self.sources.files().map(|(_, f)| &*f.text).collect();
+        let fingerprint = Hash::of(&(1, self.options.lenient, texts));
+        let pipelines: Vec<Pipeline> = self.pipelines.into_iter().flatten().collect();
+        let plan = Plan {
+            pipelines,
+            blocks: self.blocks,
+            steps: self.steps,
+            sources: self.sources,
+            links: self.links,
+            fingerprint,
+        };
+        Ok((plan, self.report.into_sorted()))
+    }
 }

@@ -1,0 +1,231 @@
+//! What names mean while compiling: the scope of a pipeline and the place of a step in it.
+//!
+//! Owns [`PipelineScope`], [`Place`] and the check of everything that an expression reads. The same rules as
+//! `schedule/names.rs` follows at run time. Next: `text.rs`, which compiles expressions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::diagnostic::{Diagnostic, Span, closest};
+use crate::document::Node;
+use crate::expr::Read;
+use crate::plan::compile::Compiler;
+use crate::plan::{InputKind, InputPlan};
+
+/// Fields of `run`.
+const RUN: [&str; 4] = ["id", "started_at", "dir", "timestamp"];
+
+/// Fields of `loop`.
+const LOOP: [&str; 10] =
+    ["item", "index", "total", "length", "first", "is_first", "last", "is_last", "level", "parent"];
+
+/// What is known of a pipeline as a whole.
+#[derive(Debug, Default)]
+pub(super) struct PipelineScope {
+    /// Declared and implied inputs.
+    pub(super) inputs: Vec<InputPlan>,
+    /// Whether there is an `inputs` key, so that nothing is implied.
+    pub(super) declares_inputs: bool,
+    /// Variables that something in the pipeline sets.
+    pub(super) state: BTreeSet<String>,
+    /// Names under `global_vars`.
+    pub(super) globals: BTreeSet<String>,
+    /// Whether all of them are known.
+    pub(super) knows_globals: bool,
+    /// `permissions.env`.
+    pub(super) env: Vec<String>,
+    /// Step names with hyphens.
+    pub(super) hyphenated: Vec<String>,
+    /// Every step name in the pipeline.
+    pub(super) steps: BTreeSet<String>,
+    /// `output_field`s of data_transform steps, with their steps.
+    pub(super) fields: BTreeMap<String, String>,
+    /// data_transform steps, with their `output_field`s.
+    pub(super) transforms: BTreeMap<String, String>,
+    /// `functions`.
+    pub(super) functions: BTreeMap<String, Node>,
+    /// `defaults`.
+    pub(super) defaults: Option<Node>,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    /// Path of the enclosing step.
+    pub(super) path: String,
+    /// Steps whose values can be read.
+    pub(super) visible: Vec<Arc<str>>,
+    /// The step just before in the same list.
+    pub(super) previous: Option<Arc<str>>,
+    /// Why there is none.
+    pub(super) no_previous: &'static str,
+    /// Iterators of the enclosing loops, outermost first.
+    pub(super) loops: Vec<Option<String>>,
+    /// Variables with a reducer, when the nearest loop or fan-out runs its parts at once.
+    pub(super) parallel: Option<Vec<String>>,
+    /// Names that are bound just here.
+    pub(super) bound: Vec<String>,
+}
+
+impl Place {
+    pub(super) fn inside(&self, name: &str) -> Self {
+        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}/{name}", self.path) };
+        Self { path, previous: None, no_previous: "it is the first step of its list", ..self.clone() }
+    }
+
+    fn sees(&self, name: &str) -> bool {
+        self.visible.iter().any(|v| **v == *name)
+    }
+}
+
+impl Compiler<'_> {
+    /// Checks everything that a text reads. `span` tells where a part of the text stands.
+    pub(super) fn check_reads(&mut self, reads: &[Read], place: &Place, span: impl Fn(&Read) -> Span) {
+        for read in reads {
+            let guarded = reads.iter().any(|r| r.optional && r.root == read.root && r.field == read.field);
+            if !guarded {
+                self.check_read(read, span(read), place);
+            }
+        }
+    }
+
+    fn check_read(&mut self, read: &Read, span: Span, place: &Place) {
+        match (read.root.as_str(), read.field.as_deref()) {
+            ("steps", Some(name)) if !place.sees(name) => self.unseen_step(name, span, place),
+            ("inputs", Some(name)) => self.check_input(name, span),
+            ("state" | "variables", Some(name)) => {
+                let is_known = self.scope.state.contains(name) || place.bound.iter().any(|b| b == name);
+                if !is_known {
+                    let known: Vec<String> = self.scope.state.iter().cloned().collect();
+                    self.unknown("E0205", &format!("nothing in this pipeline sets `{}.{name}`", read.root), name, &known, span);
+                }
+            }
+            ("global_vars", Some(name)) => self.check_global(name, span),
+            ("env", Some(name)) if !self.scope.env.iter().any(|e| e == name) => {
+                let message = format!("`env.{name}` is not allowed");
+                let help = format!("list it under `permissions: {{env: [{name}]}}`");
+                self.report.push(Diagnostic::error("E0207", span, message).help(help).at(&place.path));
+            }
+            ("run", Some(name)) if !RUN.contains(&name) => {
+                self.unknown("E0201", &format!("`run` has no field `{name}`"), name, &owned(&RUN), span);
+            }
+            ("workflow", Some(name)) if name != "name" => {
+                self.unknown("E0201", &format!("`workflow` has no field `{name}`"), name, &owned(&["name"]), span);
+            }
+            ("loop" | "turn", field) => self.check_loop(field, span, place),
+            ("steps" | "state" | "variables" | "env" | "run" | "workflow" | "global_vars", _) | ("inputs", None) => {}
+            (name, _) => self.check_bare(name, span, place),
+        }
+    }
+
+    fn check_loop(&mut self, field: Option<&str>, span: Span, place: &Place) {
+        let Some(iterator) = place.loops.last() else {
+            let finding = Diagnostic::error("E0206", span, "`loop` is read outside a loop");
+            let help = "it is there in the `steps` of a for_loop or while_loop";
+            return self.report.push(finding.help(help).at(&place.path));
+        };
+        let Some(name) = field else { return };
+        if !LOOP.contains(&name) && iterator.as_deref() != Some(name) {
+            let mut known = owned(&LOOP);
+            known.extend(iterator.clone());
+            self.unknown("E0201", &format!("`loop` has no field `{name}`"), name, &known, span);
+        }
+    }
+
+    fn check_input(&mut self, name: &str, span: Span) {
+        if self.scope.inputs.iter().any(|i| i.name == name) {
+            return;
+        }
+        if self.scope.declares_inputs {
+            let known: Vec<String> = self.scope.inputs.iter().map(|i| i.name.clone()).collect();
+            return self.unknown("E0204", &format!("there is no input `{name}`"), name, &known, span);
+        }
+        self.imply(name, span);
+    }
+
+    fn check_global(&mut self, name: &str, span: Span) {
+        if self.scope.globals.contains(name) {
+            return;
+        }
+        if self.scope.knows_globals {
+            let known: Vec<String> = self.scope.globals.iter().cloned().collect();
+            return self.unknown("E0205", &format!("there is no `global_vars.{name}`"), name, &known, span);
+        }
+        self.imply(&format!("global_vars.{name}"), span);
+    }
+
+    fn check_bare(&mut self, name: &str, span: Span, place: &Place) {
+        let is_known = self.scope.inputs.iter().any(|i| i.name == name)
+            || self.scope.state.contains(name)
+            || place.bound.iter().any(|b| b == name)
+            || place.sees(name)
+            || RUN.contains(&name);
+        if is_known {
+            return;
+        }
+        if self.scope.steps.contains(name) {
+            return self.unseen_step(name, span, place);
+        }
+        if !self.scope.declares_inputs {
+            return self.imply(name, span);
+        }
+        let mut known: Vec<String> = self.scope.inputs.iter().map(|i| i.name.clone()).collect();
+        known.extend(self.scope.state.iter().cloned());
+        known.extend(place.visible.iter().map(ToString::to_string));
+        known.extend(owned(&["steps", "inputs", "state", "global_vars", "loop", "workflow", "run", "env"]));
+        self.unknown("E0201", &format!("`{name}` is not a name that is known here"), name, &known, span);
+    }
+
+    /// Without an `inputs` key, a name that nothing else can be is a required input.
+    fn imply(&mut self, name: &str, span: Span) {
+        if self.scope.inputs.iter().any(|i| i.name == name) {
+            return;
+        }
+        let what = if name.starts_with("global_vars.") { "must come from a parent" } else { "is a required input" };
+        let message = format!("`{name}` {what}");
+        let help = "declare it under `inputs` to give it a type, a default and a description";
+        self.report.push(Diagnostic::note("E0208", span, message).help(help));
+        self.scope.inputs.push(InputPlan {
+            name: name.to_owned(),
+            kind: InputKind::Any,
+            required: true,
+            default: None,
+            choices: Vec::new(),
+            description: None,
+            implied: true,
+            span,
+        });
+    }
+
+    pub(super) fn unseen_step(&mut self, name: &str, span: Span, place: &Place) {
+        if self.scope.steps.contains(name) {
+            let message = format!("the value of `{name}` is not there yet");
+            let help = if place.previous.is_none() && place.visible.is_empty() {
+                "it runs later, or at the same time; only steps that have run before can be read"
+            } else {
+                "only steps before this one can be read: in the same list, or in a list around it; in a list with \
+                 `needs`, only those that it needs"
+            };
+            let finding = Diagnostic::error("E0203", span, message).help(help);
+            return self.report.push(finding.at(&place.path));
+        }
+        let known: Vec<String> = place.visible.iter().map(ToString::to_string).collect();
+        self.unknown("E0202", &format!("there is no step `{name}`"), name, &known, span);
+    }
+
+    fn unknown(&mut self, code: &'static str, message: &str, name: &str, known: &[String], span: Span) {
+        let finding = Diagnostic::error(code, span, message);
+        self.report.push(match closest(name, known.iter().map(String::as_str)) {
+            Some(near) => finding.suggest(near),
+            None if known.is_empty() => finding,
+            None => {
+                let some: Vec<&str> = known.iter().take(12).map(String::as_str).collect();
+                finding.help(format!("known here: {}", some.join(", ")))
+            }
+        });
+    }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|n| (*n).to_owned()).collect()
+}

@@ -1,0 +1,179 @@
+//! Keys about trouble and limits: retries, budgets, effects.
+
+use std::time::Duration;
+
+use crate::diagnostic::{Diagnostic, Span, closest};
+use crate::document::{Node, NodeKind};
+use crate::error::ErrorKind;
+use crate::plan::compile::Compiler;
+use crate::plan::compile::keys::{Keys, duration};
+use crate::plan::{Backoff, Budget, Retry};
+
+const KINDS: [&str; 14] = [
+    "timeout",
+    "rate_limit",
+    "overloaded",
+    "server",
+    "network",
+    "parse",
+    "schema",
+    "truncated",
+    "quota",
+    "refused",
+    "environment",
+    "panicked",
+    "api_error",
+    "temporary_error",
+];
+
+impl Compiler<'_> {
+    /// `retry`: a number of tries, or a map.
+    pub(super) fn retry(&mut self, node: &Node) -> Retry {
+        let mut retry = Retry::default();
+        if let Some(count) = node.as_u64().filter(|n| *n >= 1) {
+            retry.max_attempts = u32::try_from(count).unwrap_or(u32::MAX);
+            return retry;
+        }
+        let report = &mut self.report;
+        let mut keys = Keys::new(node, "`retry`", report);
+        retry.max_attempts = keys.count("max_attempts", 1, report).map_or(3, small);
+        if let Some(backoff) = keys.word("backoff", &["fixed", "linear", "exponential"], report) {
+            retry.backoff = backoff;
+        }
+        delays(&mut keys, &mut retry, report);
+        if let Some(jitter) = keys.flag("jitter", report) {
+            retry.jitter = jitter;
+        }
+        let on = keys.texts("on", report);
+        keys.finish("`retry`", self.options.lenient, &mut self.report);
+        self.kinds(&mut retry, &on);
+        retry
+    }
+
+    /// The original's `retry_config`: `max_retries` counts the tries after the first.
+    pub(super) fn retry_config(&mut self, node: &Node) -> Retry {
+        let mut retry = Retry::default();
+        let report = &mut self.report;
+        let mut keys = Keys::new(node, "`retry_config`", report);
+        retry.max_attempts = keys.count("max_retries", 0, report).map_or(3, small).saturating_add(1);
+        if let Some(backoff) = keys.word::<Backoff>("backoff_strategy", &["fixed", "linear", "exponential"], report) {
+            retry.backoff = backoff;
+        }
+        delays(&mut keys, &mut retry, report);
+        let mut on = keys.texts("retry_conditions", report);
+        on.extend(keys.texts("retry_on", report));
+        if let Some(fallback) = keys.get("fallback_action") {
+            let known = [
+                "graceful_degradation",
+                "cached_response",
+                "use_cached_response",
+                "simplified_prompt",
+                "emergency_response",
+                "mock_response",
+                "skip",
+                "fail",
+            ];
+            let given = fallback.as_text().unwrap_or_default();
+            let finding = if known.contains(&given) {
+                Diagnostic::warning("E0112", fallback.span, "`fallback_action` is not built yet: the step fails")
+                    .help("use `on_error` to give a value or steps instead")
+            } else {
+                let finding = Diagnostic::error("E0104", fallback.span, format!("there is no fallback `{given}`"));
+                match closest(given, known) {
+                    Some(near) => finding.suggest(near),
+                    None => finding.help(format!("it is one of {}", known.join(", "))),
+                }
+            };
+            report.push(finding);
+        }
+        keys.finish("`retry_config`", self.options.lenient, &mut self.report);
+        self.kinds(&mut retry, &on);
+        retry
+    }
+
+    fn kinds(&mut self, retry: &mut Retry, on: &[(String, Span)]) {
+        if on.is_empty() {
+            return;
+        }
+        retry.on.clear();
+        for (word, span) in on {
+            match word.as_str() {
+                "timeout" => retry.on.push(ErrorKind::TimedOut),
+                "rate_limit" => retry.on.push(ErrorKind::RateLimited),
+                "api_error" | "temporary_error" => {
+                    retry.on.extend([ErrorKind::Server, ErrorKind::Overloaded, ErrorKind::Network]);
+                }
+                "max_turns" => {
+                    let finding = Diagnostic::note("E0110", *span, "`max_turns` is never retried");
+                    self.report.push(finding.help("the same again ends the same way: give it more turns"));
+                }
+                other => match serde_json::from_value(other.into()) {
+                    Ok(kind) => retry.on.push(kind),
+                    Err(_) => {
+                        let finding = Diagnostic::error("E0104", *span, format!("there is no error kind `{other}`"));
+                        self.report.push(match closest(other, KINDS) {
+                            Some(near) => finding.suggest(near),
+                            None => finding.help(format!("it is one of {}", KINDS.join(", "))),
+                        });
+                    }
+                },
+            }
+        }
+    }
+
+    /// `budget`.
+    pub(super) fn budget(&mut self, node: &Node) -> Budget {
+        let report = &mut self.report;
+        let mut keys = Keys::new(node, "`budget`", report);
+        let budget = Budget {
+            max_cost_usd: keys.number("max_cost_usd", report),
+            max_tokens: keys.count("max_tokens", 0, report),
+            max_steps: keys.count("max_steps", 1, report),
+            max_duration: keys.duration("max_duration", report).flatten(),
+            max_parallel: keys.count("max_parallel", 1, report).map(size),
+        };
+        keys.finish("`budget`", self.options.lenient, report);
+        budget
+    }
+
+    /// The deadline of a step: `timeout`, `timeout_seconds` or `timeout_ms`. `Some(None)` = `none`, written out.
+    pub(super) fn timeout(&mut self, keys: &mut Keys<'_>) -> Option<Option<Duration>> {
+        let first = keys.duration("timeout", &mut self.report);
+        let seconds = keys.duration("timeout_seconds", &mut self.report);
+        let ms = keys.get("timeout_ms").map(|n| self.milliseconds(n));
+        first.or(seconds).or(ms.map(Some))
+    }
+
+    pub(super) fn milliseconds(&mut self, node: &Node) -> Duration {
+        if let Some(ms) = node.as_u64() {
+            return Duration::from_millis(ms);
+        }
+        let finding = Diagnostic::error("E0402", node.span, "`timeout_ms` must be a whole number of milliseconds");
+        self.report.push(finding);
+        Duration::from_secs(300)
+    }
+}
+
+fn delays(keys: &mut Keys<'_>, retry: &mut Retry, report: &mut crate::diagnostic::Report) {
+    let ms = |node: Option<&Node>| {
+        node.and_then(|n| match &n.kind {
+            NodeKind::Number(n) => n.as_u64().map(Duration::from_millis),
+            _ => duration(n).ok().flatten(),
+        })
+    };
+    if let Some(delay) = keys.duration("base_delay", report).flatten().or(ms(keys.get("base_delay_ms"))) {
+        retry.base_delay = delay;
+    }
+    if let Some(delay) = keys.duration("max_delay", report).flatten().or(ms(keys.get("max_delay_ms"))) {
+        retry.max_delay = delay;
+    }
+    retry.max_delay = retry.max_delay.max(retry.base_delay);
+}
+
+fn small(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+pub(super) fn size(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,364 @@
+//! What the engine tests share: a scripted step that watches itself, a store in memory, and short ways to run a text.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pipeline_core::catalog::{Catalog, Services};
+use pipeline_core::clock::{Clock, Timestamp};
+use pipeline_core::engine::{Engine, EngineError, RunControl, RunReport, RunSetup};
+use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::fact::{Assignment, Fact, Record, VariableScope};
+use pipeline_core::plan::{Budget, CompileOptions, Inputs, Plan, compile};
+use pipeline_core::source::{MemorySources, SourceRef};
+use pipeline_core::step::{RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
+use pipeline_core::store::{
+    CheckpointStore, Manifest, OpenedRun, OutputWriter, RunLog, RunSummary, StoreError, StoredRun,
+    StoredSources,
+};
+use pipeline_core::tool::{Tool, ToolSource, ToolSpec};
+use pipeline_core::value::{Data, Hash, Value};
+use serde::Deserialize;
+
+/// What the scripted steps of one test did.
+#[derive(Default)]
+pub struct Probe {
+    running: AtomicUsize,
+    peak: AtomicUsize,
+    started: Mutex<Vec<String>>,
+    dropped: AtomicUsize,
+}
+
+impl Probe {
+    pub fn peak(&self) -> usize {
+        self.peak.load(Ordering::SeqCst)
+    }
+
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Paths of all attempts that began, in order.
+    pub fn started(&self) -> Vec<String> {
+        self.started.lock().clone()
+    }
+}
+
+struct Guard(Arc<Probe>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+        self.0.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A scripted leaf.
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Work {
+    /// Its value.
+    value: Value,
+    /// How long it takes.
+    ms: Option<u64>,
+    /// How many first attempts fail.
+    fail_times: u32,
+    /// The kind of its errors.
+    kind: Option<String>,
+    /// Hint of its errors.
+    retry_after_ms: Option<u64>,
+    /// It panics.
+    panic: bool,
+    /// It never ends.
+    hang: bool,
+    /// Variables that it sets.
+    #[schemars(extend("x-kind" = "bindings"))]
+    set: BTreeMap<String, Value>,
+    /// How many inner effects it does, one after the other.
+    inner: u32,
+    /// It fails after this inner effect.
+    fail_after_effect: Option<u32>,
+}
+
+pub struct WorkStep(pub Arc<Probe>);
+
+#[async_trait]
+impl Step for WorkStep {
+    fn spec(&self) -> StepSpec {
+        StepSpec { kind: "work", summary: "Scripted.", schema: schemars::schema_for!(Work), example: "" }
+    }
+
+    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
+        let work: Work = serde_json::from_value(with).map_err(|e| StepError::invalid(e.to_string()))?;
+        self.0.started.lock().push(cx.key.path.to_string());
+        let running = self.0.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.peak.fetch_max(running, Ordering::SeqCst);
+        let _guard = Guard(Arc::clone(&self.0));
+        if let Some(ms) = work.ms {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
+        if work.hang {
+            std::future::pending::<()>().await;
+        }
+        assert!(!work.panic, "scripted panic at {}", cx.key.path);
+        let mut sum = Vec::new();
+        for index in 0..work.inner {
+            let path = format!("{}!{index}", cx.key.path);
+            let probe = Arc::clone(&self.0);
+            let effect = async move {
+                probe.started.lock().push(path);
+                Ok(Value::from(index))
+            };
+            sum.push(cx.effect("inner", &Value::from(index), effect).await?.into_json());
+            if work.fail_after_effect == Some(index) {
+                return Err(StepError::new(ErrorKind::Server, "scripted failure after an effect"));
+            }
+        }
+        if cx.key.turn <= work.fail_times {
+            let kind =
+                serde_json::from_value(work.kind.clone().unwrap_or_else(|| "server".to_owned()).into());
+            let mut error = StepError::new(kind.unwrap_or(ErrorKind::Server), "scripted failure");
+            error.retry_after_ms = work.retry_after_ms;
+            return Err(error);
+        }
+        let mut output = StepOutput::ok(if work.inner > 0 { Value::Array(sum) } else { work.value });
+        output.set = work
+            .set
+            .into_iter()
+            .map(|(name, value)| Assignment { scope: VariableScope::Global, name, value: Data::new(value) })
+            .collect();
+        Ok(output)
+    }
+}
+
+/// Runs kept in memory, with everything that was appended.
+#[derive(Clone, Default)]
+pub struct TestStore {
+    pub records: Arc<Mutex<Vec<Record>>>,
+    pub flushed: Arc<AtomicUsize>,
+    /// The flush with this number fails, and every one after it.
+    pub fail_at_flush: Option<usize>,
+    flushes: Arc<AtomicUsize>,
+}
+
+struct TestLog(TestStore);
+
+#[async_trait]
+impl RunLog for TestLog {
+    fn append(
+        &mut self,
+        at: Timestamp,
+        elapsed_ms: u64,
+        facts: Vec<Fact>,
+    ) -> Result<Vec<Record>, StoreError> {
+        let mut records = self.0.records.lock();
+        let first = records.len() as u64;
+        let new: Vec<Record> =
+            (first..).zip(facts).map(|(index, fact)| Record { index, at, elapsed_ms, fact }).collect();
+        records.extend(new.iter().cloned());
+        Ok(new)
+    }
+
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let number = self.0.flushes.fetch_add(1, Ordering::SeqCst);
+        if self.0.fail_at_flush.is_some_and(|n| number >= n) {
+            return Err(StoreError::Write { path: "journal".into(), message: "scripted".to_owned() });
+        }
+        self.0.flushed.store(self.0.records.lock().len(), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CheckpointStore for TestStore {
+    async fn create(&self, _: &Manifest, _: &StoredSources) -> Result<Box<dyn RunLog>, StoreError> {
+        Ok(Box::new(TestLog(self.clone())))
+    }
+
+    async fn open(&self, run: &str) -> Result<OpenedRun, StoreError> {
+        let stored = self.read(run).await?;
+        Ok(OpenedRun { stored, log: Box::new(TestLog(self.clone())), repaired: None })
+    }
+
+    async fn read(&self, _: &str) -> Result<StoredRun, StoreError> {
+        let records = self.records.lock().clone();
+        Ok(StoredRun { manifest: manifest(), sources: StoredSources::default(), records })
+    }
+
+    async fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn latest(&self) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+}
+
+struct NoTools;
+
+impl ToolSource for NoTools {
+    fn get(&self, _: &str) -> Option<Arc<dyn Tool>> {
+        None
+    }
+
+    fn list(&self) -> Vec<ToolSpec> {
+        Vec::new()
+    }
+}
+
+/// Output files kept in memory.
+#[derive(Default)]
+pub struct Files(pub Mutex<BTreeMap<String, String>>);
+
+#[async_trait]
+impl OutputWriter for Files {
+    async fn write(&self, _: &RunInfo, name: &str, text: &str) -> Result<std::path::PathBuf, StepError> {
+        self.0.lock().insert(name.to_owned(), text.to_owned());
+        Ok(name.into())
+    }
+}
+
+struct FixedClock;
+
+impl Clock for FixedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000)
+    }
+}
+
+fn manifest() -> Manifest {
+    Manifest {
+        run_id: "run".to_owned(),
+        workflow: "test".to_owned(),
+        source_path: "test.yaml".to_owned(),
+        pipeline_dir: "/".into(),
+        source_hash: Hash::of(&()),
+        plan: Hash::of(&()),
+        mode: "mock".to_owned(),
+        inputs: Value::Null,
+        settings: Value::Null,
+        created_at: Timestamp(1_700_000_000_000),
+        program: "test".to_owned(),
+    }
+}
+
+/// One test's world.
+pub struct World {
+    pub probe: Arc<Probe>,
+    pub store: TestStore,
+    pub files: Arc<Files>,
+    pub inputs: Inputs,
+    pub limits: Budget,
+    pub sources: MemorySources,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            probe: Arc::default(),
+            store: TestStore::default(),
+            files: Arc::default(),
+            inputs: Inputs::new(),
+            limits: Budget::default(),
+            sources: MemorySources::default(),
+            clock: Arc::new(FixedClock),
+        }
+    }
+}
+
+impl World {
+    pub fn catalog(&self) -> Catalog {
+        let mut catalog = Catalog::default();
+        catalog.add_step(Arc::new(WorkStep(Arc::clone(&self.probe)))).expect("one step type");
+        catalog
+    }
+
+    pub fn plan(&self, text: &str) -> Arc<Plan> {
+        let sources = self.sources.clone().with("test.yaml", text);
+        let root = SourceRef::Path("test.yaml".to_owned());
+        match compile(&sources, &root, &self.catalog(), &CompileOptions::default()) {
+            Ok((plan, _)) => Arc::new(plan),
+            Err(findings) => panic!("{findings:#?}"),
+        }
+    }
+
+    pub fn engine(&self) -> Engine {
+        let outputs = Arc::clone(&self.files) as Arc<dyn OutputWriter>;
+        Engine {
+            services: Arc::new(Services { catalog: self.catalog(), tools: Arc::new(NoTools), outputs }),
+            store: Arc::new(self.store.clone()),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
+    pub fn setup(&self) -> RunSetup {
+        RunSetup {
+            info: RunInfo {
+                id: "run".to_owned(),
+                workflow: "test".to_owned(),
+                started_at: Timestamp(1_700_000_000_000),
+                seed: 7,
+                mock: true,
+                dirs: RunDirs::default(),
+            },
+            inputs: self.inputs.clone(),
+            env: BTreeMap::new(),
+            state: BTreeMap::new(),
+            limits: self.limits.clone(),
+            until: None,
+        }
+    }
+
+    /// Runs a text to its end.
+    pub async fn run(&self, text: &str) -> RunReport {
+        self.run_with(text, RunControl::default()).await.expect("the journal is writable")
+    }
+
+    pub async fn run_with(&self, text: &str, control: RunControl) -> Result<RunReport, EngineError> {
+        let plan = self.plan(text);
+        self.engine().run(plan, self.setup(), manifest(), StoredSources::default(), control).await
+    }
+
+    /// Goes on with what is in the store.
+    pub async fn resume(&self, text: &str) -> RunReport {
+        let opened = self.store.open("run").await.expect("the store opens");
+        let control = RunControl::default();
+        self.engine().resume(self.plan(text), self.setup(), opened, control).await.expect("it fits")
+    }
+
+    /// The facts as `Fact path#turn status` lines.
+    pub fn trace(&self) -> Vec<String> {
+        self.store.records.lock().iter().map(|r| line(&r.fact)).collect()
+    }
+
+    /// A world that holds the first `count` records of this one.
+    pub fn cut(&self, count: usize) -> Self {
+        let records = self.store.records.lock()[..count].to_vec();
+        Self {
+            store: TestStore { records: Arc::new(Mutex::new(records)), ..TestStore::default() },
+            inputs: self.inputs.clone(),
+            sources: self.sources.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+pub fn line(fact: &Fact) -> String {
+    match fact {
+        Fact::RunStarted { .. } => "RunStarted".to_owned(),
+        Fact::StepSkipped { path, turn, .. } => format!("StepSkipped {path}#{turn}"),
+        Fact::AttemptStarted { path, turn, .. } => format!("AttemptStarted {path}#{turn}"),
+        Fact::EffectDone { path, turn, ordinal, .. } => format!("EffectDone {path}#{turn}!{ordinal}"),
+        Fact::AttemptEnded { path, turn, end, .. } => {
+            format!("AttemptEnded {path}#{turn} {}", end.status.name())
+        }
+        Fact::TimerFired { path, turn, .. } => format!("TimerFired {path}#{turn}"),
+        Fact::RunPaused { .. } => "RunPaused".to_owned(),
+        Fact::RunResumed { .. } => "RunResumed".to_owned(),
+        Fact::RunEnded { status, .. } => format!("RunEnded {status:?}"),
+    }
+}
