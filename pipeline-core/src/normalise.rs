@@ -34,14 +34,23 @@ pub struct Leaf {
 }
 
 /// A leaf's kernel form. `entries` are the step's keys without those that every step has.
-pub fn leaf(written: &str, step: &Node, entries: Vec<Entry>, around: &Surroundings<'_>, report: &mut Report) -> Option<Leaf> {
+pub fn leaf(
+    written: &str,
+    step: &Node,
+    entries: Vec<Entry>,
+    around: &Surroundings<'_>,
+    report: &mut Report,
+) -> Option<Leaf> {
     if is_model(written) {
         return Some(model::step(written, step, entries, around, report));
     }
     match written {
-        "set_variable" => {
-            Some(Leaf { kind: "set_variable", config: set_variable(step, entries), timeout: None, retry: None })
-        }
+        "set_variable" => Some(Leaf {
+            kind: "set_variable",
+            config: set_variable(step, entries),
+            timeout: None,
+            retry: None,
+        }),
         "data_transform" => {
             let mut config = entries;
             if !config.iter().any(|e| e.key == "output_field")
@@ -57,14 +66,16 @@ pub fn leaf(written: &str, step: &Node, entries: Vec<Entry>, around: &Surroundin
 
 /// `variable` + `value` is `variables` with one entry.
 fn set_variable(step: &Node, entries: Vec<Entry>) -> Vec<Entry> {
-    let Some(name) = step.get("variable").and_then(Node::as_text).filter(|_| step.get("variables").is_none()) else {
+    let Some(name) = step.get("variable").and_then(Node::as_text).filter(|_| step.get("variables").is_none())
+    else {
         return entries;
     };
     let value = step.get("value").cloned().unwrap_or_else(|| Node::new(step.span, NodeKind::Null));
     let key_span = step.get("variable").map_or(step.span, |n| n.span);
     let one = Entry { key: name.to_owned(), key_span, value };
     let span = one.value.span;
-    let mut config: Vec<Entry> = entries.into_iter().filter(|e| e.key != "variable" && e.key != "value").collect();
+    let mut config: Vec<Entry> =
+        entries.into_iter().filter(|e| e.key != "variable" && e.key != "value").collect();
     config.push(made("variables", Node::new(span, NodeKind::Map(vec![one]))));
     config
 }
@@ -81,7 +92,9 @@ fn merged(under: &[Entry], over: &[Entry]) -> Vec<Entry> {
         match all.iter_mut().find(|e| e.key == entry.key) {
             Some(slot) => {
                 slot.value = match (&slot.value.kind, &entry.value.kind) {
-                    (NodeKind::Map(a), NodeKind::Map(b)) => Node::new(entry.value.span, NodeKind::Map(merged(a, b))),
+                    (NodeKind::Map(a), NodeKind::Map(b)) => {
+                        Node::new(entry.value.span, NodeKind::Map(merged(a, b)))
+                    }
                     _ => entry.value.clone(),
                 };
                 slot.key_span = entry.key_span;

@@ -71,7 +71,10 @@ impl Plan {
         let files: Vec<_> = self.sources.files().map(|(_, f)| f).collect();
         StoredSources {
             root: files.first().map(|f| f.canonical.clone()).unwrap_or_default(),
-            files: files.iter().map(|f| (f.canonical.clone(), (f.display.clone(), f.text.to_string()))).collect(),
+            files: files
+                .iter()
+                .map(|f| (f.canonical.clone(), (f.display.clone(), f.text.to_string())))
+                .collect(),
             links: self.links.clone(),
         }
     }
@@ -489,7 +492,9 @@ pub fn check_inputs(plan: &Plan, given: Inputs) -> Result<Inputs, Vec<String>> {
                 checked.insert(input.name.clone(), Data::new(default.clone()));
             }
             (None, None) if input.required => wrong.push(match input.name.strip_prefix("global_vars.") {
-                Some(name) => format!("missing global `{name}`: this pipeline reads it from a parent that runs it"),
+                Some(name) => {
+                    format!("missing global `{name}`: this pipeline reads it from a parent that runs it")
+                }
                 None => format!("missing input `{}`", input.name),
             }),
             (None, None) => {}

@@ -168,8 +168,11 @@ impl SourceLoader for MemorySources {
             SourceRef::Library(name) => (format!("library:{name}"), self.library.get(name)),
             SourceRef::Path(path) => {
                 let folder = from.and_then(|f| f.rsplit_once('/')).map_or("", |(folder, _)| folder);
-                let full =
-                    if path.starts_with('/') || folder.is_empty() { normal(path) } else { normal(&format!("{folder}/{path}")) };
+                let full = if path.starts_with('/') || folder.is_empty() {
+                    normal(path)
+                } else {
+                    normal(&format!("{folder}/{path}"))
+                };
                 let text = self.files.get(&full);
                 (full, text)
             }

@@ -97,8 +97,7 @@ pub(super) fn step(
     report: &mut Report,
 ) -> Leaf {
     let default = |key: &str| around.defaults.and_then(|d| d.entry(key)).cloned();
-    let mut model =
-        Model { config: Vec::new(), options: Vec::new(), timeout: None, retry: None, around };
+    let mut model = Model { config: Vec::new(), options: Vec::new(), timeout: None, retry: None, around };
     let is_gemini = provider_of(written) == Some("gemini");
     // Least first: what is set later wins.
     if is_gemini {
@@ -137,7 +136,11 @@ pub(super) fn step(
         report.push(finding.help("add `prompt: …`, a text or a list of parts"));
     }
     if written == "gemini_instructor" && !model.has("output_schema") && !model.has("functions") {
-        let finding = Diagnostic::error("E0102", step.span, "a `gemini_instructor` step needs `output_schema` or `functions`");
+        let finding = Diagnostic::error(
+            "E0102",
+            step.span,
+            "a `gemini_instructor` step needs `output_schema` or `functions`",
+        );
         report.push(finding);
     }
     if !model.options.is_empty() {
@@ -182,12 +185,16 @@ impl Model<'_> {
             "schema" | "output_schema" => self.set("output_schema", entry),
             "preset" => self.preset(entry, report),
             "session_config" => {
-                if let Some(name) = entry.value.entry("session_name").or_else(|| entry.value.entry("session_id")) {
+                if let Some(name) =
+                    entry.value.entry("session_name").or_else(|| entry.value.entry("session_id"))
+                {
                     self.set("session", name);
                 }
             }
             "retry_config" => self.retry = Some(entry.clone()),
-            "extraction" | "extraction_config" | "fallback" | "fallback_model" | "expect" => later(entry, report),
+            "extraction" | "extraction_config" | "fallback" | "fallback_model" | "expect" => {
+                later(entry, report)
+            }
             key if SAME.contains(&key) => self.set(key, entry),
             // The schema of the kernel step reports what it does not know.
             _ => self.config.push(entry.clone()),
@@ -200,8 +207,11 @@ impl Model<'_> {
                 "max_output_tokens" | "temperature" | "top_p" | "top_k" => self.set(&inner.key, inner),
                 key => {
                     let known = ["max_output_tokens", "temperature", "top_p", "top_k"];
-                    let finding =
-                        Diagnostic::error("E0101", inner.key_span, format!("`token_budget` has no key `{key}`"));
+                    let finding = Diagnostic::error(
+                        "E0101",
+                        inner.key_span,
+                        format!("`token_budget` has no key `{key}`"),
+                    );
                     report.push(match closest(key, known) {
                         Some(near) => finding.suggest(near),
                         None => finding.help(format!("it has: {}", known.join(", "))),
@@ -214,7 +224,8 @@ impl Model<'_> {
     fn preset(&mut self, entry: &Entry, report: &mut Report) {
         let given = entry.value.as_text().unwrap_or_default();
         if !PRESETS.contains(&given) {
-            let finding = Diagnostic::error("E0104", entry.value.span, format!("there is no preset `{given}`"));
+            let finding =
+                Diagnostic::error("E0104", entry.value.span, format!("there is no preset `{given}`"));
             report.push(match closest(given, PRESETS) {
                 Some(near) => finding.suggest(near),
                 None => finding.help(format!("it is one of {}", PRESETS.join(", "))),
@@ -228,7 +239,9 @@ impl Model<'_> {
     fn options(&mut self, entries: &[Entry], report: &mut Report) {
         for entry in entries {
             match entry.key.as_str() {
-                "model" | "max_turns" | "system_prompt" | "append_system_prompt" => self.set(&entry.key, entry),
+                "model" | "max_turns" | "system_prompt" | "append_system_prompt" => {
+                    self.set(&entry.key, entry)
+                }
                 "timeout_ms" => self.timeout = Some(entry.clone()),
                 "retry_config" => later(entry, report),
                 key if AGENT.contains(&key) => self.options.push(entry.clone()),
@@ -239,9 +252,13 @@ impl Model<'_> {
                 }
                 key if key.starts_with("x-") => {}
                 key => {
-                    let finding =
-                        Diagnostic::error("E0101", entry.key_span, format!("`claude_options` has no key `{key}`"));
-                    let known = AGENT.iter().copied().chain(["model", "max_turns", "system_prompt", "timeout_ms"]);
+                    let finding = Diagnostic::error(
+                        "E0101",
+                        entry.key_span,
+                        format!("`claude_options` has no key `{key}`"),
+                    );
+                    let known =
+                        AGENT.iter().copied().chain(["model", "max_turns", "system_prompt", "timeout_ms"]);
                     report.push(match closest(key, known) {
                         Some(near) => finding.suggest(near),
                         None => finding.help("see the reference for its keys"),
@@ -256,7 +273,8 @@ impl Model<'_> {
         let mut declared = Vec::new();
         let mut tools = Vec::new();
         for item in entry.value.items() {
-            let name = item.as_text().or_else(|| item.get("name").and_then(Node::as_text)).unwrap_or_default();
+            let name =
+                item.as_text().or_else(|| item.get("name").and_then(Node::as_text)).unwrap_or_default();
             match self.around.functions.get(name) {
                 Some(function) => {
                     let mut fields = vec![made("name", Node::text(item.span, name))];
@@ -267,7 +285,8 @@ impl Model<'_> {
                 None if item.get("parameters").is_some() => declared.push(item.clone()),
                 None if entry.key == "tools" && item.as_text().is_some() => tools.push(item.clone()),
                 None => {
-                    let finding = Diagnostic::error("E0404", item.span, format!("there is no function `{name}`"));
+                    let finding =
+                        Diagnostic::error("E0404", item.span, format!("there is no function `{name}`"));
                     report.push(match closest(name, self.around.functions.keys().map(String::as_str)) {
                         Some(near) => finding.suggest(near),
                         None => finding.help("declare it under `functions` of the workflow"),

@@ -25,7 +25,8 @@ pub(super) fn prompt(node: &Node, report: &mut Report) -> Node {
         }
         NodeKind::Text(_) => node.clone(),
         _ => {
-            let message = format!("`prompt` must be text or a list of parts, and this is {}", node.kind_name());
+            let message =
+                format!("`prompt` must be text or a list of parts, and this is {}", node.kind_name());
             report.push(Diagnostic::error("E0103", node.span, message));
             Node::text(node.span, "")
         }
@@ -45,7 +46,8 @@ fn part(node: &Node, report: &mut Report) -> Option<Node> {
     if !KINDS.contains(&kind) && kind != "value" {
         let span = node.get("type").map_or(node.span, |n| n.span);
         if kind == "session_context" || kind == "claude_continue" {
-            let finding = Diagnostic::error("E0112", span, format!("prompt parts of type `{kind}` are not built yet"));
+            let finding =
+                Diagnostic::error("E0112", span, format!("prompt parts of type `{kind}` are not built yet"));
             report.push(finding.help("use `previous_response`, or name the step in a template"));
             return None;
         }

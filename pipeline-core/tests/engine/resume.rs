@@ -113,7 +113,8 @@ async fn x28_effects_once_stop_for_a_person() {
 async fn a_finished_run_is_reported_as_it_is() {
     let whole = World::default();
     let first = whole.run(NESTED).await;
-    let again = whole.cut(whole.store.records.lock().len());
+    let total = whole.store.records.lock().len();
+    let again = whole.cut(total);
     let report = again.resume(NESTED).await;
     assert_eq!(report.outputs, first.outputs);
     assert!(again.probe.started().is_empty());
@@ -130,7 +131,8 @@ async fn n22_replaying_any_prefix_asks_for_what_the_live_run_did() {
     for count in (1..total).step_by(5) {
         let world = whole.cut(count);
         world.resume(NESTED).await;
-        let again = world.cut(world.store.records.lock().len() - 1);
+        let total = world.store.records.lock().len();
+        let again = world.cut(total - 1);
         let report = again.resume(NESTED).await;
         assert_eq!(report.status, RunStatus::Ok, "cut after {count}");
     }

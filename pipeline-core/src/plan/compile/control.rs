@@ -30,8 +30,11 @@ impl Compiler<'_> {
             _ => {
                 if place.loops.is_empty() {
                     let span = node.get("type").map_or(node.span, |n| n.span);
-                    let finding = Diagnostic::error("E0210", span, format!("`{written}` stands outside a loop"));
-                    self.report.push(finding.help("it ends or skips a turn of a for_loop or while_loop").at(&place.path));
+                    let finding =
+                        Diagnostic::error("E0210", span, format!("`{written}` stands outside a loop"));
+                    self.report.push(
+                        finding.help("it ends or skips a turn of a for_loop or while_loop").at(&place.path),
+                    );
                 }
                 if written == "break" { Body::Break } else { Body::Continue }
             }
@@ -90,8 +93,13 @@ impl Compiler<'_> {
             }
             other => {
                 let span = other.map_or(node.span, |n| n.span);
-                let finding = Diagnostic::error("E0102", span, "a `parallel` step needs `steps` or `branches`");
-                self.report.push(finding.help("`steps` is a list; `branches` maps names to lists of steps").at(&place.path));
+                let finding =
+                    Diagnostic::error("E0102", span, "a `parallel` step needs `steps` or `branches`");
+                self.report.push(
+                    finding
+                        .help("`steps` is a list; `branches` maps names to lists of steps")
+                        .at(&place.path),
+                );
             }
         }
         Body::Parallel(Parallel { branches, max_parallel, on_failure })
@@ -101,9 +109,11 @@ impl Compiler<'_> {
     fn block_names(&mut self, items: &[Node], place: &Place) -> Vec<Arc<str>> {
         let mut names: Vec<Arc<str>> = Vec::new();
         for item in items {
-            let name = ["name", "id", "task_id"].iter().find_map(|k| item.get(k)?.as_text()).unwrap_or("unnamed");
+            let name =
+                ["name", "id", "task_id"].iter().find_map(|k| item.get(k)?.as_text()).unwrap_or("unnamed");
             if names.iter().any(|n| **n == *name) {
-                let finding = Diagnostic::error("E0106", item.span, format!("the branch `{name}` stands twice"));
+                let finding =
+                    Diagnostic::error("E0106", item.span, format!("the branch `{name}` stands twice"));
                 self.report.push(finding.help("give each branch its own name").at(&place.path));
             }
             names.push(Arc::from(name));
@@ -141,7 +151,8 @@ impl Compiler<'_> {
         let mut place = place.clone();
         place.previous = None;
         place.no_previous = "branches run at the same time";
-        let kind = if written == "claude_batch" || written == "parallel_claude" { "claude" } else { "prompt" };
+        let kind =
+            if written == "claude_batch" || written == "parallel_claude" { "claude" } else { "prompt" };
         let mut branches = Vec::new();
         match tasks {
             Some(list) if !list.items().is_empty() => {
@@ -154,8 +165,10 @@ impl Compiler<'_> {
             }
             other => {
                 let span = other.map_or(node.span, |n| n.span);
-                let finding = Diagnostic::error("E0102", span, format!("a `{written}` step needs a list of `tasks`"));
-                let help = "for tasks that are computed, use a for_loop with `parallel: true` around a prompt step";
+                let finding =
+                    Diagnostic::error("E0102", span, format!("a `{written}` step needs a list of `tasks`"));
+                let help =
+                    "for tasks that are computed, use a for_loop with `parallel: true` around a prompt step";
                 self.report.push(finding.help(help).at(&place.path));
             }
         }
@@ -182,19 +195,28 @@ impl Compiler<'_> {
             let ms = timeout.value.as_u64().filter(|n| *n > 1000);
             if ms.is_some() {
                 let message = "`timeout_per_task` above 1000 is read as milliseconds";
-                self.report.push(Diagnostic::note("E0111", timeout.value.span, message).help("write it with its unit: `10s`"));
+                self.report.push(
+                    Diagnostic::note("E0111", timeout.value.span, message)
+                        .help("write it with its unit: `10s`"),
+                );
             }
             let key = if ms.is_some() { "timeout_ms" } else { "timeout" };
             entries.push(entry(key, timeout.value.clone()));
         }
-        for given in item.entries().iter().filter(|e| !matches!(e.key.as_str(), "id" | "task_id" | "name" | "prompt")) {
+        for given in
+            item.entries().iter().filter(|e| !matches!(e.key.as_str(), "id" | "task_id" | "name" | "prompt"))
+        {
             match entries.iter_mut().find(|e| e.key == given.key) {
                 Some(slot) => {
                     let mut all = slot.value.entries().to_vec();
                     all.retain(|e| given.value.get(&e.key).is_none());
                     all.extend(given.value.entries().iter().cloned());
                     let is_map = matches!(given.value.kind, NodeKind::Map(_));
-                    slot.value = if is_map { Node::new(given.value.span, NodeKind::Map(all)) } else { given.value.clone() };
+                    slot.value = if is_map {
+                        Node::new(given.value.span, NodeKind::Map(all))
+                    } else {
+                        given.value.clone()
+                    };
                 }
                 None => entries.push(given.clone()),
             }
@@ -223,7 +245,8 @@ impl Compiler<'_> {
             },
             None => {
                 let finding = Diagnostic::error("E0102", node.span, "a `for_loop` step needs `data_source`");
-                self.report.push(finding.help("give it a list, or an expression that comes to one").at(&place.path));
+                self.report
+                    .push(finding.help("give it a list, or an expression that comes to one").at(&place.path));
                 Dynamic::List(Vec::new())
             }
         };
@@ -236,7 +259,9 @@ impl Compiler<'_> {
         inside.previous = None;
         inside.no_previous = "it is the first step of a turn";
         inside.loops.push(iterator.clone());
-        if is_parallel {
+        // Reducers mean the same when turns run one after the other: each writes to a lane of its own.
+        let has_lanes = is_parallel || !reduce.is_empty();
+        if has_lanes {
             inside.parallel = Some(reduce.iter().map(|(name, _)| name.clone()).collect());
         }
         let continue_when = keys.get("continue_condition").map(|n| self.condition(n, &inside));
@@ -247,7 +272,7 @@ impl Compiler<'_> {
             iterator: iterator.map(Arc::from),
             source,
             body,
-            parallel: is_parallel.then_some(max_parallel),
+            parallel: has_lanes.then_some(if is_parallel { max_parallel } else { 1 }),
             break_on_error,
             break_when,
             continue_when,
@@ -276,7 +301,8 @@ impl Compiler<'_> {
             match serde_json::from_value(word.into()) {
                 Ok(reducer) => all.push((entry.key.clone(), reducer)),
                 Err(_) => {
-                    let finding = Diagnostic::error("E0104", entry.value.span, format!("there is no reducer `{word}`"));
+                    let finding =
+                        Diagnostic::error("E0104", entry.value.span, format!("there is no reducer `{word}`"));
                     self.report.push(match closest(word, words) {
                         Some(near) => finding.suggest(near),
                         None => finding.help(format!("it is one of {}", words.join(", "))),
@@ -300,9 +326,16 @@ impl Compiler<'_> {
             (Some(test), None) => (test, false),
             (None, Some(until)) => (Condition::Not(Box::new(until)), true),
             (given, _) => {
-                let what = if given.is_some() { "both `condition` and `until`" } else { "neither `condition` nor `until`" };
-                let finding = Diagnostic::error("E0102", node.span, format!("a `while_loop` step has {what}"));
-                self.report.push(finding.help("say with one of them when it goes on, or when it ends").at(&place.path));
+                let what = if given.is_some() {
+                    "both `condition` and `until`"
+                } else {
+                    "neither `condition` nor `until`"
+                };
+                let finding =
+                    Diagnostic::error("E0102", node.span, format!("a `while_loop` step has {what}"));
+                self.report.push(
+                    finding.help("say with one of them when it goes on, or when it ends").at(&place.path),
+                );
                 (Condition::Const(false), false)
             }
         };
@@ -320,7 +353,8 @@ impl Compiler<'_> {
             }
             None => {
                 let finding = Diagnostic::error("E0102", node.span, "a `switch` step needs `expression`");
-                self.report.push(finding.help("add `expression:`, the value that the cases are compared with"));
+                self.report
+                    .push(finding.help("add `expression:`, the value that the cases are compared with"));
                 None
             }
         };
@@ -338,7 +372,8 @@ impl Compiler<'_> {
         }
         let default = keys.get("default").map(|list| self.block(list, &inside));
         if cases.is_empty() && default.is_none() {
-            self.report.push(Diagnostic::error("E0102", node.span, "a `switch` step needs `cases`").at(&place.path));
+            self.report
+                .push(Diagnostic::error("E0102", node.span, "a `switch` step needs `cases`").at(&place.path));
         }
         let nothing = || Expr::compile("none", &[]).ok();
         match on.or_else(nothing) {
@@ -363,9 +398,12 @@ impl Compiler<'_> {
             inherits.context = keys.flag("inherit_context", report).unwrap_or(false);
             inherits.defaults = keys.flag("inherit_providers", report).unwrap_or(true);
             inherits.functions = keys.flag("inherit_functions", report).unwrap_or(true);
-            child.max_depth = keys.count("max_depth", 1, report).map_or(10, |n| u32::try_from(n).unwrap_or(u32::MAX));
+            child.max_depth =
+                keys.count("max_depth", 1, report).map_or(10, |n| u32::try_from(n).unwrap_or(u32::MAX));
             child.max_total_steps = keys.count("max_total_steps", 1, report).unwrap_or(1000);
-            for key in ["timeout_seconds", "max_retries", "continue_on_error", "memory_limit_mb", "workspace_dir"] {
+            for key in
+                ["timeout_seconds", "max_retries", "continue_on_error", "memory_limit_mb", "workspace_dir"]
+            {
                 if let Some(entry) = keys.entry(key) {
                     let message = format!("`{key}` in `config` is not built yet and is ignored");
                     let help = "write `timeout`, `retry` and `continue_on_error` on the step itself";
@@ -384,12 +422,20 @@ impl Compiler<'_> {
             }
         }
         child.outputs = keys.get("outputs").map(|n| self.child_outputs(n));
-        let given = [("pipeline_file", keys.get("pipeline_file")), ("pipeline", keys.get("pipeline")), ("pipeline_ref", keys.get("pipeline_ref"))];
+        let given = [
+            ("pipeline_file", keys.get("pipeline_file")),
+            ("pipeline", keys.get("pipeline")),
+            ("pipeline_ref", keys.get("pipeline_ref")),
+        ];
         let mut given = given.into_iter().filter_map(|(key, n)| Some((key, n?)));
         let (first, second) = (given.next(), given.next());
         self.done(keys, "pipeline");
         let Some((key, source)) = first.filter(|_| second.is_none()) else {
-            let finding = Diagnostic::error("E0102", node.span, "a `pipeline` step needs one of `pipeline_file`, `pipeline`, `pipeline_ref`");
+            let finding = Diagnostic::error(
+                "E0102",
+                node.span,
+                "a `pipeline` step needs one of `pipeline_file`, `pipeline`, `pipeline_ref`",
+            );
             self.report.push(finding.at(&place.path));
             return Body::Child(child);
         };
@@ -400,11 +446,17 @@ impl Compiler<'_> {
                 None
             }
             (_, Some(text)) if Template::is_needed(text) => {
-                let finding = Diagnostic::error("E0301", source.span, format!("`{key}` cannot be a template"));
-                self.report.push(finding.help("children are compiled with their parent: choose between them with a `switch`"));
+                let finding =
+                    Diagnostic::error("E0301", source.span, format!("`{key}` cannot be a template"));
+                self.report
+                    .push(finding.help(
+                        "children are compiled with their parent: choose between them with a `switch`",
+                    ));
                 None
             }
-            ("pipeline_file", Some(path)) => self.file_child(source, SourceRef::Path(path.to_owned()), inherits),
+            ("pipeline_file", Some(path)) => {
+                self.file_child(source, SourceRef::Path(path.to_owned()), inherits)
+            }
             (_, Some(name)) => self.file_child(source, SourceRef::Library(name.to_owned()), inherits),
         };
         if let Some(pipeline) = found {
@@ -418,7 +470,9 @@ impl Compiler<'_> {
         let mut all = Vec::new();
         for item in node.items() {
             match (item.as_text(), item.get("path").and_then(Node::as_text)) {
-                (Some(name), _) => all.push((name.to_owned(), name.rsplit('.').next().unwrap_or(name).to_owned())),
+                (Some(name), _) => {
+                    all.push((name.to_owned(), name.rsplit('.').next().unwrap_or(name).to_owned()))
+                }
                 (None, Some(path)) => {
                     let name = item.get("as").and_then(Node::as_text).unwrap_or(path);
                     all.push((path.to_owned(), name.to_owned()));
@@ -438,8 +492,11 @@ impl Compiler<'_> {
         for input in child.inputs.iter().filter(|i| i.required && i.default.is_none()) {
             if !given.iter().any(|e| e.key == input.name) {
                 let message = format!("the pipeline `{}` needs the input `{}`", child.name, input.name);
-                let finding = Diagnostic::error("E0303", node.span, message).label(input.span, "it is asked for here");
-                findings.push(finding.help(format!("add `inputs: {{{}: …}}` to the step", input.name)).at(&place.path));
+                let finding =
+                    Diagnostic::error("E0303", node.span, message).label(input.span, "it is asked for here");
+                findings.push(
+                    finding.help(format!("add `inputs: {{{}: …}}` to the step", input.name)).at(&place.path),
+                );
             }
         }
         let implied = child.inputs.iter().all(|i| i.implied);

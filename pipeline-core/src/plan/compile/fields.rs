@@ -66,7 +66,9 @@ impl<'s> Schema<'s> {
         }
         // A tagged alternative is chosen by its constants.
         for (name, property) in schema.properties() {
-            if property.get("const").is_some() && node.get(name).is_some_and(|v| !schema.with(property).fits(v)) {
+            if property.get("const").is_some()
+                && node.get(name).is_some_and(|v| !schema.with(property).fits(v))
+            {
                 return false;
             }
         }
@@ -128,13 +130,21 @@ fn plain(value: &Value) -> String {
 
 impl Compiler<'_> {
     /// A configuration map. `what` names it in findings.
-    pub(super) fn config(&mut self, entries: &[&Entry], at: &Node, schema: Schema<'_>, what: &str, place: &Place) -> Dynamic {
+    pub(super) fn config(
+        &mut self,
+        entries: &[&Entry],
+        at: &Node,
+        schema: Schema<'_>,
+        what: &str,
+        place: &Place,
+    ) -> Dynamic {
         let schema = schema.resolved();
         let mut all = Vec::new();
         let known: Vec<&str> = schema.properties().map(|(name, _)| name.as_str()).collect();
         let extra = schema.at.get("additionalProperties");
         for entry in entries {
-            let property = schema.properties().find(|(name, _)| **name == entry.key).map(|(_, s)| schema.with(s));
+            let property =
+                schema.properties().find(|(name, _)| **name == entry.key).map(|(_, s)| schema.with(s));
             match (property, extra) {
                 (Some(property), _) => {
                     if entry.value.kind == NodeKind::Null && !property.fits(&entry.value) {
@@ -157,7 +167,14 @@ impl Compiler<'_> {
                 (None, _) => all.push((entry.key.clone(), self.any_value(&entry.value, place))),
             }
         }
-        for name in schema.at.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for name in schema
+            .at
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
             if !entries.iter().any(|e| e.key == name && e.value.kind != NodeKind::Null) {
                 let message = format!("{what} needs `{name}`");
                 let finding = Diagnostic::error("E0102", at.span, message).at(&place.path);
@@ -174,7 +191,9 @@ impl Compiler<'_> {
             "row" => return self.row(node, place),
             "expression" => {
                 if let Some(text) = node.as_text() {
-                    return self.expression(node, text, place).map_or(Dynamic::Const(Data::null()), Dynamic::Expr);
+                    return self
+                        .expression(node, text, place)
+                        .map_or(Dynamic::Const(Data::null()), Dynamic::Expr);
                 }
                 return self.any_value(node, place);
             }
@@ -215,7 +234,8 @@ impl Compiler<'_> {
             NodeKind::Number(n) => {
                 let limit = |name: &str| chosen.at.get(name).and_then(Value::as_f64);
                 let n = n.as_f64().unwrap_or_default();
-                let is_out = limit("minimum").is_some_and(|m| n < m) || limit("maximum").is_some_and(|m| n > m);
+                let is_out =
+                    limit("minimum").is_some_and(|m| n < m) || limit("maximum").is_some_and(|m| n > m);
                 if is_out {
                     let low = limit("minimum").map_or(String::new(), |m| format!(" from {m}"));
                     let high = limit("maximum").map_or(String::new(), |m| format!(" up to {m}"));

@@ -9,10 +9,28 @@ use crate::document::{Entry, Node, NodeKind};
 
 /// Keys of the original that never had an effect: accepted with a note.
 const NO_EFFECT: [&str; 22] = [
-    "print", "pass_through_streaming", "role", "author", "tags", "metadata", "verbose", "debug_mode",
-    "telemetry_enabled", "cost_tracking", "environment_aware", "checkpoint_enabled", "checkpoint_frequency",
-    "enable_tracing", "include_metadata", "use_content_extractor", "consolidate_results", "recipe", "icon", "owner",
-    "priority", "labels",
+    "print",
+    "pass_through_streaming",
+    "role",
+    "author",
+    "tags",
+    "metadata",
+    "verbose",
+    "debug_mode",
+    "telemetry_enabled",
+    "cost_tracking",
+    "environment_aware",
+    "checkpoint_enabled",
+    "checkpoint_frequency",
+    "enable_tracing",
+    "include_metadata",
+    "use_content_extractor",
+    "consolidate_results",
+    "recipe",
+    "icon",
+    "owner",
+    "priority",
+    "labels",
 ];
 
 /// A map that is being read.
@@ -27,7 +45,8 @@ impl<'n> Keys<'n> {
     pub(super) fn new(node: &'n Node, what: &str, report: &mut Report) -> Self {
         if !matches!(node.kind, NodeKind::Map(_)) {
             let message = format!("{what} must be a map, and this is {}", node.kind_name());
-            report.push(Diagnostic::error("E0103", node.span, message).help("write it as `key: value` lines"));
+            report
+                .push(Diagnostic::error("E0103", node.span, message).help("write it as `key: value` lines"));
         }
         Self { node, asked: Vec::new(), elsewhere: Vec::new() }
     }
@@ -51,7 +70,9 @@ impl<'n> Keys<'n> {
             match found {
                 Some((first, _)) => {
                     let message = format!("`{key}` and `{first}` say the same thing");
-                    report.push(Diagnostic::error("E0113", value.span, message).help(format!("keep `{first}`")));
+                    report.push(
+                        Diagnostic::error("E0113", value.span, message).help(format!("keep `{first}`")),
+                    );
                 }
                 None => found = Some((key, value)),
             }
@@ -155,7 +176,8 @@ impl<'n> Keys<'n> {
 
     /// A map that has been read.
     pub(super) fn nothing() -> Self {
-        static NOTHING: Node = Node { span: Span::new(crate::diagnostic::FileId(0), 0, 0), defined: None, kind: NodeKind::Null };
+        static NOTHING: Node =
+            Node { span: Span::new(crate::diagnostic::FileId(0), 0, 0), defined: None, kind: NodeKind::Null };
         Self { node: &NOTHING, asked: Vec::new(), elsewhere: Vec::new() }
     }
 
@@ -171,7 +193,11 @@ impl<'n> Keys<'n> {
 
     /// The entries that were not asked for, without `x-` keys and, with a note, those that have no effect.
     pub(super) fn rest(&self, report: &mut Report) -> Vec<&'n Entry> {
-        let left = self.node.entries().iter().filter(|e| !self.asked.contains(&e.key.as_str()) && !e.key.starts_with("x-") && !self.elsewhere.contains(&e.key));
+        let left = self.node.entries().iter().filter(|e| {
+            !self.asked.contains(&e.key.as_str())
+                && !e.key.starts_with("x-")
+                && !self.elsewhere.contains(&e.key)
+        });
         let (none, rest): (Vec<_>, Vec<_>) = left.partition(|e| NO_EFFECT.contains(&e.key.as_str()));
         for entry in none {
             no_effect(entry, report);
@@ -190,7 +216,9 @@ impl<'n> Keys<'n> {
 /// Notes a key that the original accepted and never used.
 pub(super) fn no_effect(entry: &Entry, report: &mut Report) {
     let message = format!("`{}` has no effect", entry.key);
-    report.push(Diagnostic::note("E0110", entry.key_span, message).help("remove it, or name it with `x-` in front"));
+    report.push(
+        Diagnostic::note("E0110", entry.key_span, message).help("remove it, or name it with `x-` in front"),
+    );
 }
 
 /// Whether the original accepted a key and never used it.

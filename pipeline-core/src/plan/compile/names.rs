@@ -97,7 +97,13 @@ impl Compiler<'_> {
                 let is_known = self.scope.state.contains(name) || place.bound.iter().any(|b| b == name);
                 if !is_known {
                     let known: Vec<String> = self.scope.state.iter().cloned().collect();
-                    self.unknown("E0205", &format!("nothing in this pipeline sets `{}.{name}`", read.root), name, &known, span);
+                    self.unknown(
+                        "E0205",
+                        &format!("nothing in this pipeline sets `{}.{name}`", read.root),
+                        name,
+                        &known,
+                        span,
+                    );
                 }
             }
             ("global_vars", Some(name)) => self.check_global(name, span),
@@ -110,10 +116,17 @@ impl Compiler<'_> {
                 self.unknown("E0201", &format!("`run` has no field `{name}`"), name, &owned(&RUN), span);
             }
             ("workflow", Some(name)) if name != "name" => {
-                self.unknown("E0201", &format!("`workflow` has no field `{name}`"), name, &owned(&["name"]), span);
+                self.unknown(
+                    "E0201",
+                    &format!("`workflow` has no field `{name}`"),
+                    name,
+                    &owned(&["name"]),
+                    span,
+                );
             }
             ("loop" | "turn", field) => self.check_loop(field, span, place),
-            ("steps" | "state" | "variables" | "env" | "run" | "workflow" | "global_vars", _) | ("inputs", None) => {}
+            ("steps" | "state" | "variables" | "env" | "run" | "workflow" | "global_vars", _)
+            | ("inputs", None) => {}
             (name, _) => self.check_bare(name, span, place),
         }
     }
@@ -181,7 +194,8 @@ impl Compiler<'_> {
         if self.scope.inputs.iter().any(|i| i.name == name) {
             return;
         }
-        let what = if name.starts_with("global_vars.") { "must come from a parent" } else { "is a required input" };
+        let what =
+            if name.starts_with("global_vars.") { "must come from a parent" } else { "is a required input" };
         let message = format!("`{name}` {what}");
         let help = "declare it under `inputs` to give it a type, a default and a description";
         self.report.push(Diagnostic::note("E0208", span, message).help(help));

@@ -56,7 +56,9 @@ impl Compiler<'_> {
         let report = &mut self.report;
         let mut keys = Keys::new(node, "`retry_config`", report);
         retry.max_attempts = keys.count("max_retries", 0, report).map_or(3, small).saturating_add(1);
-        if let Some(backoff) = keys.word::<Backoff>("backoff_strategy", &["fixed", "linear", "exponential"], report) {
+        if let Some(backoff) =
+            keys.word::<Backoff>("backoff_strategy", &["fixed", "linear", "exponential"], report)
+        {
             retry.backoff = backoff;
         }
         delays(&mut keys, &mut retry, report);
@@ -75,10 +77,15 @@ impl Compiler<'_> {
             ];
             let given = fallback.as_text().unwrap_or_default();
             let finding = if known.contains(&given) {
-                Diagnostic::warning("E0112", fallback.span, "`fallback_action` is not built yet: the step fails")
-                    .help("use `on_error` to give a value or steps instead")
+                Diagnostic::warning(
+                    "E0112",
+                    fallback.span,
+                    "`fallback_action` is not built yet: the step fails",
+                )
+                .help("use `on_error` to give a value or steps instead")
             } else {
-                let finding = Diagnostic::error("E0104", fallback.span, format!("there is no fallback `{given}`"));
+                let finding =
+                    Diagnostic::error("E0104", fallback.span, format!("there is no fallback `{given}`"));
                 match closest(given, known) {
                     Some(near) => finding.suggest(near),
                     None => finding.help(format!("it is one of {}", known.join(", "))),
@@ -110,7 +117,8 @@ impl Compiler<'_> {
                 other => match serde_json::from_value(other.into()) {
                     Ok(kind) => retry.on.push(kind),
                     Err(_) => {
-                        let finding = Diagnostic::error("E0104", *span, format!("there is no error kind `{other}`"));
+                        let finding =
+                            Diagnostic::error("E0104", *span, format!("there is no error kind `{other}`"));
                         self.report.push(match closest(other, KINDS) {
                             Some(near) => finding.suggest(near),
                             None => finding.help(format!("it is one of {}", KINDS.join(", "))),
@@ -148,7 +156,8 @@ impl Compiler<'_> {
         if let Some(ms) = node.as_u64() {
             return Duration::from_millis(ms);
         }
-        let finding = Diagnostic::error("E0402", node.span, "`timeout_ms` must be a whole number of milliseconds");
+        let finding =
+            Diagnostic::error("E0402", node.span, "`timeout_ms` must be a whole number of milliseconds");
         self.report.push(finding);
         Duration::from_secs(300)
     }

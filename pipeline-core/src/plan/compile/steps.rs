@@ -23,8 +23,17 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 const DEFAULT_PARALLEL: usize = 5;
 
 /// Control forms by their written type.
-const CONTROL: [&str; 9] =
-    ["parallel", "parallel_claude", "claude_batch", "for_loop", "while_loop", "switch", "pipeline", "break", "continue"];
+const CONTROL: [&str; 9] = [
+    "parallel",
+    "parallel_claude",
+    "claude_batch",
+    "for_loop",
+    "while_loop",
+    "switch",
+    "pipeline",
+    "break",
+    "continue",
+];
 
 /// Keys that every step may have.
 const COMMON: [&str; 21] = [
@@ -113,13 +122,20 @@ impl Compiler<'_> {
             };
             let span = node.map_or(item.span, |n| n.span);
             if name.contains(['/', '[', ']', '#', '\'', '"', '\n']) || name.len() > 128 {
-                let message = format!("`{}` cannot be a step name", name.chars().take(40).collect::<String>());
+                let message =
+                    format!("`{}` cannot be a step name", name.chars().take(40).collect::<String>());
                 let finding = Diagnostic::error("E0107", span, message);
-                self.report.push(finding.help("use letters, digits, `_`, `-`, `.` and spaces, at most 128 bytes"));
+                self.report
+                    .push(finding.help("use letters, digits, `_`, `-`, `.` and spaces, at most 128 bytes"));
             }
             if let Some(first) = seen.get(name) {
-                let finding = Diagnostic::error("E0106", span, format!("the step name `{name}` stands twice in this list"));
-                self.report.push(finding.label(*first, "first here").help("give each step of a list its own name"));
+                let finding = Diagnostic::error(
+                    "E0106",
+                    span,
+                    format!("the step name `{name}` stands twice in this list"),
+                );
+                self.report
+                    .push(finding.label(*first, "first here").help("give each step of a list its own name"));
             }
             seen.insert(name.to_owned(), span);
             names.push(Some(Arc::from(name)));
@@ -152,7 +168,11 @@ impl Compiler<'_> {
             if reach(&all, index).contains(&index) {
                 let span = item.get("needs").map_or(item.span, |n| n.span);
                 let name = names[index].as_deref().unwrap_or_default();
-                let finding = Diagnostic::error("E0304", span, format!("`{name}` needs itself, by way of what it needs"));
+                let finding = Diagnostic::error(
+                    "E0304",
+                    span,
+                    format!("`{name}` needs itself, by way of what it needs"),
+                );
                 self.report.push(finding.help("break the circle"));
                 all[index].clear();
             }
@@ -183,7 +203,8 @@ impl Compiler<'_> {
     ) -> StepId {
         let description = keys.text("description", &mut self.report).map(str::to_owned);
         // The `condition` of a while_loop is its own; it runs or not by `when`.
-        let spellings: &[&'static str] = if written == "while_loop" { &["when"] } else { &["condition", "when"] };
+        let spellings: &[&'static str] =
+            if written == "while_loop" { &["when"] } else { &["condition", "when"] };
         let condition = keys.either(spellings, &mut self.report).map(|n| self.condition(n, place));
         let timeout = self.timeout(&mut keys);
         let default = |this: &Self, key: &str| this.scope.defaults.as_ref().and_then(|d| d.get(key)).cloned();
@@ -218,7 +239,8 @@ impl Compiler<'_> {
             self.leaf(node, written, &keys, place, &mut limit, &mut retry)
         };
         let limit = limit.unwrap_or_else(|| {
-            let given = default(self, "timeout_seconds").and_then(|n| crate::plan::compile::keys::duration(&n).ok());
+            let given =
+                default(self, "timeout_seconds").and_then(|n| crate::plan::compile::keys::duration(&n).ok());
             given.unwrap_or(Some(DEFAULT_TIMEOUT))
         });
         let retry = retry.or_else(|| default(self, "retry").map(|n| self.retry(&n)));
@@ -229,7 +251,9 @@ impl Compiler<'_> {
             span: node.span,
             condition,
             timeout: limit,
-            retry: retry.filter(|_| !matches!(effects, Effects::Once)).unwrap_or(Retry { max_attempts: 1, ..Retry::default() }),
+            retry: retry
+                .filter(|_| !matches!(effects, Effects::Once))
+                .unwrap_or(Retry { max_attempts: 1, ..Retry::default() }),
             continue_on_error,
             on_error,
             output_to_file,
@@ -259,7 +283,15 @@ impl Compiler<'_> {
         let mut all: Vec<&'static str> = CONTROL.to_vec();
         all.extend(self.catalog.steps().map(|s| s.spec().kind));
         if self.catalog.step("prompt").is_some() {
-            all.extend(["claude", "claude_smart", "claude_session", "claude_extract", "claude_robust", "gemini", "gemini_instructor"]);
+            all.extend([
+                "claude",
+                "claude_smart",
+                "claude_session",
+                "claude_extract",
+                "claude_robust",
+                "gemini",
+                "gemini_instructor",
+            ]);
         }
         all.sort_unstable();
         all
@@ -353,7 +385,9 @@ impl Compiler<'_> {
                 let entry = entries.iter().find(|e| e.key == *name).and_then(|e| e.value.entry(variable));
                 let span = entry.map_or_else(Span::default, |e| e.key_span);
                 let message = format!("`{variable}` is written by parts that run at the same time");
-                let help = format!("say how they are merged with `reduce: {{{variable}: append}}` on the loop (append, sum, merge, last, max, min), or set it with `scope: loop`");
+                let help = format!(
+                    "say how they are merged with `reduce: {{{variable}: append}}` on the loop (append, sum, merge, last, max, min), or set it with `scope: loop`"
+                );
                 self.report.push(Diagnostic::error("E0209", span, message).help(help).at(&place.path));
             }
         }
@@ -376,7 +410,9 @@ impl Compiler<'_> {
             self.report.push(finding.at(&place.path));
         }
         for part in field("prompt").map(Node::items).unwrap_or_default() {
-            let Some(path) = part.get("path").filter(|_| part.get("type").and_then(Node::as_text) == Some("file")) else {
+            let Some(path) =
+                part.get("path").filter(|_| part.get("type").and_then(Node::as_text) == Some("file"))
+            else {
                 continue;
             };
             let literal = path.as_text().filter(|p| !p.contains("{{") && !p.contains(['*', '?', '[']));

@@ -120,7 +120,8 @@ impl Compiler<'_> {
             _ => {
                 let message = format!("a condition cannot be {}", node.kind_name());
                 let finding = Diagnostic::error("E0103", node.span, message);
-                self.report.push(finding.help("write an expression, true, false, a list, or a map of and/or/not"));
+                self.report
+                    .push(finding.help("write an expression, true, false, a list, or a map of and/or/not"));
                 Condition::Const(false)
             }
         }
@@ -134,7 +135,11 @@ impl Compiler<'_> {
     fn check_reads_of(&mut self, node: &Node, text: &str, reads: &[crate::expr::Read], place: &Place) {
         let spans: Vec<Span> = reads.iter().map(|r| self.place_of(node, text, Some(&r.range))).collect();
         self.check_reads(reads, place, |read| {
-            reads.iter().position(|r| std::ptr::eq(r, read)).and_then(|i| spans.get(i).copied()).unwrap_or(node.span)
+            reads
+                .iter()
+                .position(|r| std::ptr::eq(r, read))
+                .and_then(|i| spans.get(i).copied())
+                .unwrap_or(node.span)
         });
     }
 

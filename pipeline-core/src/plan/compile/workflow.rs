@@ -41,7 +41,12 @@ impl Compiler<'_> {
     }
 
     /// Reads and parses a file; what is wrong is reported, at `from` when a step names it.
-    fn load(&mut self, reference: &SourceRef, from: Option<&str>, at: Option<Span>) -> Option<(Node, String)> {
+    fn load(
+        &mut self,
+        reference: &SourceRef,
+        from: Option<&str>,
+        at: Option<Span>,
+    ) -> Option<(Node, String)> {
         let loaded = match self.loader.load(reference, from) {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -74,17 +79,29 @@ impl Compiler<'_> {
     }
 
     /// A child from a file or the library.
-    pub(super) fn file_child(&mut self, source: &Node, reference: SourceRef, inherits: Inherits) -> Option<PipelineId> {
+    pub(super) fn file_child(
+        &mut self,
+        source: &Node,
+        reference: SourceRef,
+        inherits: Inherits,
+    ) -> Option<PipelineId> {
         let from = self.sources.get(source.span.file).map(|f| f.canonical.clone()).unwrap_or_default();
         let (node, canonical) = self.load(&reference, Some(&from), Some(source.span))?;
         if let Some((_, id)) = self.stack.iter().find(|(c, _)| *c == canonical) {
             if matches!(reference, SourceRef::Library(_)) {
                 return Some(*id);
             }
-            let chain: Vec<&str> = self.stack.iter().map(|(c, _)| c.rsplit('/').next().unwrap_or(c)).collect();
-            let message = format!("pipelines call each other in a circle: {} → {}", chain.join(" → "), canonical.rsplit('/').next().unwrap_or(&canonical));
+            let chain: Vec<&str> =
+                self.stack.iter().map(|(c, _)| c.rsplit('/').next().unwrap_or(c)).collect();
+            let message = format!(
+                "pipelines call each other in a circle: {} → {}",
+                chain.join(" → "),
+                canonical.rsplit('/').next().unwrap_or(&canonical)
+            );
             let finding = Diagnostic::error("E0302", source.span, message);
-            self.report.push(finding.help("recursion is possible through `pipeline_ref`, within `config.max_depth`"));
+            self.report.push(
+                finding.help("recursion is possible through `pipeline_ref`, within `config.max_depth`"),
+            );
             return None;
         }
         let id = PipelineId(crate::source::offset(self.pipelines.len()));
@@ -125,8 +142,13 @@ impl Compiler<'_> {
     /// The map that has `steps`.
     fn workflow_node<'n>(&mut self, document: &'n Node) -> Option<&'n Node> {
         if let Some(workflow) = document.get("workflow") {
-            for entry in document.entries().iter().filter(|e| e.key != "workflow" && !e.key.starts_with("x-")) {
-                let finding = Diagnostic::error("E0101", entry.key_span, format!("`{}` stands beside `workflow`", entry.key));
+            for entry in document.entries().iter().filter(|e| e.key != "workflow" && !e.key.starts_with("x-"))
+            {
+                let finding = Diagnostic::error(
+                    "E0101",
+                    entry.key_span,
+                    format!("`{}` stands beside `workflow`", entry.key),
+                );
                 self.report.push(finding.help("move it under `workflow`"));
             }
             return Some(workflow);
@@ -145,7 +167,11 @@ impl Compiler<'_> {
                     None => finding,
                 }
             }
-            _ => Diagnostic::error("E0100", document.span, format!("a pipeline file is a map, and this is {}", document.kind_name())),
+            _ => Diagnostic::error(
+                "E0100",
+                document.span,
+                format!("a pipeline file is a map, and this is {}", document.kind_name()),
+            ),
         };
         let help = "start with `workflow:`, and under it `name:` and `steps:`";
         self.report.push(if finding.help.is_some() { finding } else { finding.help(help) });
@@ -180,7 +206,8 @@ impl Compiler<'_> {
             checkpoint_dir: keys.text("checkpoint_dir", &mut self.report).map(str::to_owned),
             ..Settings::default()
         };
-        let default_dir = self.scope.defaults.as_ref().and_then(|d| d.get("output_dir")).and_then(Node::as_text);
+        let default_dir =
+            self.scope.defaults.as_ref().and_then(|d| d.get("output_dir")).and_then(Node::as_text);
         settings.output_dir = settings.output_dir.or(default_dir.map(str::to_owned));
         self.permissions(&mut keys, &mut settings);
         let budget: Budget = keys.get("budget").map(|n| self.budget(n)).unwrap_or_default();
@@ -196,7 +223,14 @@ impl Compiler<'_> {
             }
         };
         let mut end = place;
-        end.visible = node.get("steps").map(Node::items).unwrap_or_default().iter().filter_map(|s| s.get("name")?.as_text()).map(Into::into).collect();
+        end.visible = node
+            .get("steps")
+            .map(Node::items)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|s| s.get("name")?.as_text())
+            .map(Into::into)
+            .collect();
         end.no_previous = "`outputs` belong to no step";
         let outputs = keys.get("outputs").map(|n| self.outputs(n, &end));
         keys.finish("`workflow`", self.options.lenient, &mut self.report);
@@ -218,9 +252,9 @@ impl Compiler<'_> {
         let mut all = Vec::new();
         for entry in node.entries() {
             let value = match entry.value.as_text() {
-                Some(text) if !text.contains("{{") && !text.contains("{%") => {
-                    self.expression(&entry.value, text, place).map_or(Dynamic::List(Vec::new()), Dynamic::Expr)
-                }
+                Some(text) if !text.contains("{{") && !text.contains("{%") => self
+                    .expression(&entry.value, text, place)
+                    .map_or(Dynamic::List(Vec::new()), Dynamic::Expr),
                 _ => self.any_value(&entry.value, place),
             };
             all.push((entry.key.clone(), value));
@@ -256,7 +290,8 @@ impl Compiler<'_> {
         inner.finish("`defaults`", self.options.lenient, &mut self.report);
         let mut entries: Vec<Entry> = own.entries().to_vec();
         if let Some(outer) = &self.scope.defaults {
-            let missing: Vec<Entry> = outer.entries().iter().filter(|e| own.get(&e.key).is_none()).cloned().collect();
+            let missing: Vec<Entry> =
+                outer.entries().iter().filter(|e| own.get(&e.key).is_none()).cloned().collect();
             entries.extend(missing);
         }
         self.scope.defaults = Some(Node::new(own.span, NodeKind::Map(entries)));
@@ -291,7 +326,9 @@ impl Compiler<'_> {
                 implied: false,
                 span: entry.key_span,
             };
-            if matches!(entry.value.kind, NodeKind::Map(_)) && entry.value.entries().iter().all(|e| is_input_key(&e.key)) {
+            if matches!(entry.value.kind, NodeKind::Map(_))
+                && entry.value.entries().iter().all(|e| is_input_key(&e.key))
+            {
                 self.declared(&entry.value, &mut input);
             } else if entry.value.kind == NodeKind::Null {
                 input.required = true;
@@ -309,7 +346,8 @@ impl Compiler<'_> {
         input.kind = keys.word("type", &words, report).unwrap_or(InputKind::Any);
         input.default = keys.entry("default").map(|e| e.value.to_json());
         input.required = keys.flag("required", report).unwrap_or(input.default.is_none());
-        input.choices = keys.get("enum").map(Node::items).unwrap_or_default().iter().map(Node::to_json).collect();
+        input.choices =
+            keys.get("enum").map(Node::items).unwrap_or_default().iter().map(Node::to_json).collect();
         input.description = keys.text("description", report).map(str::to_owned);
         keys.finish("an input", self.options.lenient, report);
         if let Some(default) = input.default.clone().filter(|d| !d.is_null()) {
@@ -317,7 +355,11 @@ impl Compiler<'_> {
                 Ok(fit) => input.default = Some(fit),
                 Err(message) => {
                     let span = node.get("default").map_or(node.span, |n| n.span);
-                    self.report.push(Diagnostic::error("E0103", span, format!("the default does not fit: {message}")));
+                    self.report.push(Diagnostic::error(
+                        "E0103",
+                        span,
+                        format!("the default does not fit: {message}"),
+                    ));
                 }
             }
         }
@@ -370,7 +412,9 @@ impl Compiler<'_> {
             }
             NodeKind::Map(entries) => {
                 // A child has names of its own; a prompt has none.
-                let inside = entries.iter().filter(|e| !matches!(e.key.as_str(), "pipeline" | "prompt" | "claude_options"));
+                let inside = entries
+                    .iter()
+                    .filter(|e| !matches!(e.key.as_str(), "pipeline" | "prompt" | "claude_options"));
                 inside.for_each(|e| self.collect_steps(&e.value));
             }
             _ => {}
@@ -378,14 +422,18 @@ impl Compiler<'_> {
     }
 
     fn collect_step(&mut self, step: &Node) {
-        let (Some(kind), Some(name)) = (step.get("type").and_then(Node::as_text), step.get("name").and_then(Node::as_text)) else {
+        let (Some(kind), Some(name)) =
+            (step.get("type").and_then(Node::as_text), step.get("name").and_then(Node::as_text))
+        else {
             return;
         };
         self.scope.steps.insert(name.to_owned());
         for entry in step.get("reduce").map(Node::entries).unwrap_or_default() {
             self.scope.state.insert(entry.key.clone());
         }
-        if let Some(variable) = step.get("variable").and_then(Node::as_text).filter(|_| kind == "set_variable") {
+        if let Some(variable) =
+            step.get("variable").and_then(Node::as_text).filter(|_| kind == "set_variable")
+        {
             self.scope.state.insert(variable.to_owned());
         }
         if kind == "data_transform" {
@@ -396,7 +444,9 @@ impl Compiler<'_> {
         let kernel = if normalise::is_model(kind) { "prompt" } else { kind };
         let Some(spec) = self.catalog.step(kernel).map(|s| s.spec()) else { return };
         let properties = spec.schema.get("properties").and_then(|p| p.as_object());
-        for (property, _) in properties.into_iter().flatten().filter(|(_, s)| s.get("x-kind").is_some_and(|k| k == "bindings")) {
+        for (property, _) in
+            properties.into_iter().flatten().filter(|(_, s)| s.get("x-kind").is_some_and(|k| k == "bindings"))
+        {
             for entry in step.get(property).map(Node::entries).unwrap_or_default() {
                 self.scope.state.insert(entry.key.clone());
             }
@@ -411,7 +461,8 @@ fn is_input_key(key: &str) -> bool {
 /// The scope that a child starts with.
 fn inherited(outer: &PipelineScope, child: Option<Inherits>) -> PipelineScope {
     let Some(inherits) = child else { return PipelineScope::default() };
-    let mut scope = PipelineScope { knows_globals: true, functions: BTreeMap::new(), ..PipelineScope::default() };
+    let mut scope =
+        PipelineScope { knows_globals: true, functions: BTreeMap::new(), ..PipelineScope::default() };
     if inherits.defaults {
         scope.defaults.clone_from(&outer.defaults);
     }
