@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use pipeline_core::provider::{ModelRequest, Provider};
-use pipeline_providers::{MockProvider, mocks};
+use pipeline_providers::MockProvider;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::{asking, at, claude, context, rules};
+use crate::support::{asking, at, claude, context};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn n13_a_stub_is_honoured_on_every_worker_thread() {
@@ -77,15 +77,6 @@ async fn n13_x29_the_same_seed_gives_the_same_bytes_in_100_runs() {
     assert!(outputs.iter().all(|told| *told == outputs[0]));
     let other = claude("seed: 8").complete(&request, &at("items[0]")).await.unwrap();
     assert!(!outputs[0][0].1.contains(&other.text), "another seed gives something else");
-}
-
-/// Whoever calls holds the provider: dropping the catalog it came from takes nothing away.
-#[tokio::test]
-async fn n14_a_held_provider_outlives_its_catalog() {
-    let all = mocks(rules("rules: [{text: still here}]"));
-    let held = Arc::clone(&all[0]);
-    drop(all);
-    assert_eq!(held.complete(&asking("hi"), &at("a")).await.unwrap().text, "still here");
 }
 
 /// Whatever cannot be made is the error of that call; the next one is answered.

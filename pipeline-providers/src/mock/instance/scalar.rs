@@ -128,7 +128,8 @@ impl Range {
             (Some(only), Some(_)) => (!self.without_low && !self.without_high).then_some(only),
             (Some(low), None) => Some(low + 1.0 + more),
             (None, Some(high)) => Some(high - 1.0 - more),
-            (None, None) => Some(1.0 + more),
+            // Not whole: that tells it from an integer.
+            (None, None) => Some(1.5 + more),
         }
     }
 

@@ -1,0 +1,1 @@
+//! Tests of the tools through their public API.
