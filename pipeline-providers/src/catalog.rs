@@ -18,7 +18,7 @@ pub fn mocks(rules: Arc<MockRules>) -> Vec<Arc<dyn Provider>> {
     let log = Arc::new(CallLog::default());
     NAMES
         .into_iter()
-        .map(|name| {
+        .map(move |name| {
             let mock = MockProvider::sharing(name, Arc::clone(&rules), Arc::clone(&log));
             Arc::new(mock) as Arc<dyn Provider>
         })

@@ -141,13 +141,12 @@ impl MockProvider {
             let arguments = self.instance(&function.parameters, &what, path, seed)?;
             return Ok((String::new(), vec![FunctionCall { name: function.name.clone(), arguments }]));
         }
-        let text = match &request.output_schema {
-            Some(schema) => self.instance(schema, "`output_schema`", path, seed)?.to_string(),
-            None => {
-                let beginning: String = prompt.chars().take(ECHO).collect();
-                format!("Mock answer of {} for step {path}: {beginning}", self.name)
-            }
-        };
+        if let Some(schema) = &request.output_schema {
+            let value = self.instance(schema, "`output_schema`", path, seed)?;
+            return Ok((value.to_string(), Vec::new()));
+        }
+        let beginning: String = prompt.chars().take(ECHO).collect();
+        let text = format!("Mock answer of {} for step {path}: {beginning}", self.name);
         Ok((text, Vec::new()))
     }
 

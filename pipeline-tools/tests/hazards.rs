@@ -77,7 +77,6 @@ async fn n13_each_run_has_the_tools_of_its_own_registry() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn n14_a_handle_outlives_its_registration() {
     let registry = Arc::new(Registry::default());
-    let mut found = 0;
     for round in 0..2_000 {
         registry.register(echo("x")).unwrap();
         let start = Arc::new(Barrier::new(2));
@@ -85,20 +84,17 @@ async fn n14_a_handle_outlives_its_registration() {
         let (caller, go) = (Arc::clone(&registry), Arc::clone(&start));
         tasks.spawn(async move {
             go.wait().await;
-            let Some(tool) = caller.get("x") else { return 0 };
+            let Some(tool) = caller.get("x") else { return };
             assert_eq!(tool.call(json!(round), &context()).await.unwrap().data, json!(round));
-            1
         });
         let (remover, go) = (Arc::clone(&registry), Arc::clone(&start));
         tasks.spawn(async move {
             go.wait().await;
             assert!(remover.unregister("x").is_some());
-            0
         });
-        found += tasks.join_all().await.iter().sum::<i32>();
+        tasks.join_all().await;
         assert!(registry.get("x").is_none(), "round {round}");
     }
-    assert!((0..=2_000).contains(&found));
 
     registry.register(echo("x")).unwrap();
     let handle = registry.get("x").unwrap();

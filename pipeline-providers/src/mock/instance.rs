@@ -42,7 +42,7 @@ pub(crate) fn of(schema: &Value, dice: &mut Dice) -> Result<Value, String> {
     // What the schema's author gave as an example reads best, but need not fit.
     for hints in [true, false] {
         let mut maker = Maker::new(schema, dice.clone(), hints);
-        let Some(value) = maker.make(&maker.start(), Place::default()) else { continue };
+        let Some(value) = maker.make(&Maker::start(), Place::default()) else { continue };
         match validator.validate(&value) {
             Ok(()) => return Ok(value),
             Err(error) => reason = error.to_string(),
@@ -94,7 +94,8 @@ impl Maker {
         Self { document, dice, hints, parts_left: MOST_PARTS, open: Vec::new() }
     }
 
-    fn start(&self) -> Value {
+    /// The whole schema.
+    fn start() -> Value {
         json!({ "$ref": "#/$defs/root" })
     }
 
@@ -105,7 +106,7 @@ impl Maker {
             return None;
         }
         let opened = self.open.len();
-        let value = self.flatten(schema).and_then(|keywords| self.combine(keywords, place));
+        let value = self.flatten(schema).and_then(|keywords| self.combine(&keywords, place));
         self.open.truncate(opened);
         value
     }
@@ -139,7 +140,7 @@ impl Maker {
     }
 
     /// Chooses among the alternatives of `keywords`.
-    fn combine(&mut self, keywords: Keywords, place: Place<'_>) -> Option<Value> {
+    fn combine(&mut self, keywords: &Keywords, place: Place<'_>) -> Option<Value> {
         for key in ["oneOf", "anyOf"] {
             if let Some(Value::Array(branches)) = keywords.get(key) {
                 let mut base = keywords.clone();
@@ -148,7 +149,7 @@ impl Maker {
                 let chosen = place.variant % branches.len().max(1);
                 branches.rotate_left(chosen);
                 branches.sort_by_key(|b| b.get("type").is_some_and(|t| t == "null"));
-                return self.first_that_fits(&keywords, &base, &branches, place);
+                return self.first_that_fits(keywords, &base, &branches, place);
             }
         }
         if keywords.contains_key("if") {
@@ -156,7 +157,7 @@ impl Maker {
             let [condition, then, otherwise] =
                 ["if", "then", "else"].map(|k| base.shift_remove(k).unwrap_or(Value::Bool(true)));
             let holds = json!({ "allOf": [condition, then] });
-            return self.first_that_fits(&keywords, &base, &[&holds, &otherwise], place);
+            return self.first_that_fits(keywords, &base, &[&holds, &otherwise], place);
         }
         if keywords.contains_key("not") {
             let mut base = keywords.clone();
@@ -165,9 +166,9 @@ impl Maker {
                 .filter_map(|by| self.plain(&base, place.varied(by)))
                 .collect::<Vec<_>>()
                 .into_iter()
-                .find(|value| self.fits(&keywords, value));
+                .find(|value| self.fits(keywords, value));
         }
-        self.plain(&keywords, place)
+        self.plain(keywords, place)
     }
 
     fn first_that_fits(

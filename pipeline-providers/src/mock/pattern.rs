@@ -204,9 +204,8 @@ fn class(chars: &mut Peekable<Chars<'_>>) -> Option<Vec<char>> {
 fn escape(letter: char) -> Option<Vec<char>> {
     let set = match letter {
         'd' => ('0'..='9').collect(),
-        'w' => ('a'..='z').collect(),
+        'w' | 'D' | 'S' => ('a'..='z').collect(),
         's' => vec![' '],
-        'D' | 'S' => ('a'..='z').collect(),
         'W' => vec!['-'],
         'n' => vec!['\n'],
         't' => vec!['\t'],

@@ -146,9 +146,8 @@ impl Reader<'_> {
         self.keys(root, "mock rules", TOP_KEYS);
         let seed = self.number(root, "seed").unwrap_or(0);
         let rules = match root.get("rules") {
-            None => Vec::new(),
+            None | Some(Node { kind: NodeKind::Null, .. }) => Vec::new(),
             Some(Node { kind: NodeKind::List(rules), .. }) => rules.iter().map(|r| self.rule(r)).collect(),
-            Some(Node { kind: NodeKind::Null, .. }) => Vec::new(),
             Some(other) => {
                 self.expected(other, "rules", "a list");
                 Vec::new()

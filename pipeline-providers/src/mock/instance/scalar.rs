@@ -64,9 +64,8 @@ fn formatted(format: &str, variant: usize, dice: &mut Dice) -> Option<String> {
         "ipv4" => format!("192.0.2.{}", 1 + variant % 254),
         "ipv6" => format!("2001:db8::{}", 1 + variant % 9999),
         "uri" | "url" | "iri" => format!("https://example.com/{word}{number}"),
-        "uri-reference" | "iri-reference" => format!("/{word}{number}"),
+        "uri-reference" | "iri-reference" | "json-pointer" => format!("/{word}{number}"),
         "uuid" => dice.uuid(),
-        "json-pointer" => format!("/{word}{number}"),
         "regex" => format!("^{word}{number}$"),
         _ => return None,
     };
@@ -156,7 +155,7 @@ impl Range {
         match (least, most) {
             (Some(least), Some(most)) if least > most => None,
             (Some(least), Some(most)) => {
-                let middle = ((least + most) / 2.0).floor();
+                let middle = least.midpoint(most).floor();
                 Some(least + (middle - least + more) % (most - least + 1.0))
             }
             (Some(least), None) => Some(least.max(1.0) + more),
