@@ -19,6 +19,9 @@ use merge::merge;
 /// Parts that are made for one value.
 const MOST_PARTS: usize = 20_000;
 
+/// A check of a part counts like so many parts.
+const PARTS_PER_CHECK: usize = 20;
+
 /// Levels of a value.
 const DEEPEST: usize = 48;
 
@@ -131,10 +134,6 @@ impl Maker {
                 let part = self.flatten(part)?;
                 keywords = merge(&keywords, &part);
             }
-            // Merging may have put parts together that are again to be worked in.
-            if keywords.contains_key("allOf") {
-                return self.flatten(&Value::Object(keywords));
-            }
         }
         Some(keywords)
     }
@@ -224,7 +223,18 @@ impl Maker {
     }
 
     /// Whether `value` fits a part of the schema.
-    fn fits(&self, keywords: &Keywords, value: &Value) -> bool {
+    fn fits(&mut self, keywords: &Keywords, value: &Value) -> bool {
+        // What most parts have beside their type needs no validator, which would have to be compiled first.
+        let is_plain = |key: &String| {
+            matches!(key.as_str(), "type" | "enum" | "title" | "description" | "default" | "examples")
+        };
+        if keywords.keys().all(is_plain) {
+            let is_listed =
+                keywords.get("enum").and_then(Value::as_array).is_none_or(|all| all.contains(value));
+            return is_listed && keywords.get("type").is_none_or(|kinds| is_of_type(value, kinds));
+        }
+        let Some(left) = self.parts_left.checked_sub(PARTS_PER_CHECK) else { return false };
+        self.parts_left = left;
         let mut schema = keywords.clone();
         if let Some(definitions) = self.document.get("$defs") {
             schema.insert("$defs".to_owned(), definitions.clone());
@@ -282,6 +292,21 @@ fn types(keywords: &Keywords) -> Vec<&str> {
     };
     listed.sort_by_key(|kind| *kind == "null");
     listed
+}
+
+/// Whether `value` is of the type, or of one of the types, `kinds`.
+fn is_of_type(value: &Value, kinds: &Value) -> bool {
+    let is = |kind: &Value| match (kind.as_str(), value) {
+        (Some("null"), Value::Null)
+        | (Some("boolean"), Value::Bool(_))
+        | (Some("number"), Value::Number(_))
+        | (Some("string"), Value::String(_))
+        | (Some("array"), Value::Array(_))
+        | (Some("object"), Value::Object(_)) => true,
+        (Some("integer"), Value::Number(number)) => number.as_f64().is_some_and(|n| n.fract() == 0.0),
+        _ => false,
+    };
+    kinds.as_array().map_or_else(|| is(kinds), |several| several.iter().any(is))
 }
 
 fn is_empty(value: &Value) -> bool {

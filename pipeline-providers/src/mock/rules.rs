@@ -69,7 +69,7 @@ pub(crate) struct CallFacts<'a> {
 }
 
 impl MockRules {
-    /// Reads a file of rules; `source_name` is how messages call it.
+    /// Reads a file of rules; `source_name` is how messages call it. The file is YAML (or JSON):
     ///
     /// ```yaml
     /// seed: 7
@@ -79,6 +79,22 @@ impl MockRules {
     ///   - match: {prompt_contains: secret}
     ///     text: I would rather not say.
     /// ```
+    ///
+    /// - `seed`: everything that is invented follows from it; 0 when absent.
+    /// - `match`, all that are given must hold: `step` (the address of the step or the end of it; without `[…]` every item
+    ///   and turn is meant), `prompt_contains` (in the last message of the user), `provider`, `model` (the step's, else the
+    ///   provider's default), `call` (number of the call at its step, from 1).
+    /// - The answer: `text`, or `data` (becomes JSON text), and `function_calls`; or `error` with a `kind` of
+    ///   [`ErrorKind`]. With none of them the built-in answer stays.
+    /// - `delay_ms`: milliseconds before the answer or error, or `[shortest, longest]`.
+    /// - `usage`: tokens, in the place of what the length of the texts gives.
+    /// - `files`: name → text, what an agent would have written.
+    /// - `times`: calls of one step that the rule answers; then it is spent for this step.
+    ///
+    /// `call` and `times` count for each step path of a run, across its retries and across the providers of
+    /// [`mocks`](crate::mocks). A resumed run goes on counting from the attempt's number, which is exact where each attempt
+    /// makes one call. In an attempt of several calls that a crash cut off, the calls that are not in the journal yet are
+    /// numbered from the attempt's first again.
     ///
     /// # Errors
     /// One line per finding, `file:line:column: what is wrong, and what would be right`.

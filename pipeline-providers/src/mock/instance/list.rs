@@ -9,6 +9,9 @@ use crate::mock::instance::{Keywords, Maker, Place, VARIANTS, count};
 /// Items of a list that may have any number: two show that there can be several.
 const USUAL_ITEMS: usize = 2;
 
+/// Variants are told apart up to here; a prime, and more than a list has items.
+const MANY: usize = 10_007;
+
 /// Items of a list at most.
 const MOST_ITEMS: usize = 5_000;
 
@@ -46,7 +49,8 @@ impl Maker {
         let mut items: Vec<Value> = Vec::new();
         for at in 0..length {
             let schema = positional.get(at).or(rest).unwrap_or(&anything);
-            let place = Place { variant: place.variant * length + at, depth: place.depth + 1, ..place };
+            let variant = place.variant.wrapping_mul(length).wrapping_add(at) % MANY;
+            let place = Place { variant, depth: place.depth + 1, ..place };
             let contained =
                 contained.filter(|_| at >= positional.len() && at < positional.len() + containing);
             let item = match contained {
