@@ -36,6 +36,7 @@ fn scalars() -> Vec<Value> {
         json!({"type": "string", "maxLength": 3}),
         json!({"type": "string", "maxLength": 0}),
         json!({"type": "string", "pattern": "^[a-z]+$", "minLength": 20}),
+        json!({"type": "string", "pattern": "^[a-z]+-[a-z]+$", "minLength": 11, "maxLength": 11}),
         json!({"type": "string", "pattern": "^\\d{3}-\\d{4}$"}),
         json!({"type": "string", "pattern": "^(?:foo|bar)_[A-Z][^a-z]?\\.\\w+$"}),
         json!({"type": "string", "pattern": "^#([0-9a-fA-F]{6})$"}),
@@ -136,4 +137,14 @@ async fn entangled_references_end() {
     let schema = json!({"$defs": definitions, "$ref": "#/$defs/d0"});
     let value = made(&schema, 0).await;
     assert!(value.is_object());
+}
+
+#[tokio::test]
+async fn optional_properties_are_filled_at_depth() {
+    let mut schema = json!({"type": "integer", "const": 7});
+    for _ in 0..5 {
+        schema = json!({"type": "object", "properties": {"inner": schema}});
+    }
+    let value = made(&schema, 0).await;
+    assert_eq!(value.pointer("/inner/inner/inner/inner/inner"), Some(&json!(7)), "{value}");
 }

@@ -118,6 +118,10 @@ async fn delays_pass_on_the_runtime_s_clock() {
     assert_eq!(spent[0], Duration::from_millis(50));
     assert!((Duration::from_secs(10)..=Duration::from_secs(20)).contains(&spent[1]), "{spent:?}");
     assert_eq!(spent[1], spent[2], "the same call waits the same");
+    let before = tokio::time::Instant::now();
+    let reseeded = claude("seed: 5\nrules: [{delay_ms: [10000, 20000]}]");
+    reseeded.complete(&asking("hi"), &at("range")).await.unwrap();
+    assert_ne!(before.elapsed(), spent[1], "another seed waits differently");
 }
 
 #[tokio::test]
