@@ -1,1 +1,20 @@
-//! (In work.)
+//! Backends that answer prompts: implementations of pipeline-core's `Provider`.
+//!
+//! Owns the scripted mock, the stand-in for a backend without a credential, and the list that a composition root
+//! registers. Must not know steps, the engine or the environment: whoever builds a provider hands in what it needs.
+//! Next: `mock.rs`.
+
+#![allow(
+    clippy::result_large_err,
+    reason = "the traits return StepError as it is, and a failed call is rare next to what it waits for"
+)]
+
+// Declaration order is reading order: from leaf to root.
+mod backend;
+mod unavailable;
+mod mock;
+mod catalog;
+
+pub use catalog::mocks;
+pub use mock::{MockProvider, MockRules};
+pub use unavailable::Unavailable;

@@ -1,0 +1,26 @@
+//! The providers that a composition root registers together.
+//!
+//! Owns the list of names that the mock stands in for. Must not know how each is built inside.
+
+use std::sync::Arc;
+
+use pipeline_core::provider::Provider;
+
+use crate::mock::{CallLog, MockProvider, MockRules};
+
+/// Names of the built-in backends.
+const NAMES: [&str; 4] = ["claude", "gemini", "openai", "ollama"];
+
+/// A mock for every built-in backend, all scripted by `rules`.
+///
+/// They count calls together: a step that falls back from one provider to another goes on counting.
+pub fn mocks(rules: Arc<MockRules>) -> Vec<Arc<dyn Provider>> {
+    let log = Arc::new(CallLog::default());
+    NAMES
+        .into_iter()
+        .map(move |name| {
+            let mock = MockProvider::sharing(name, Arc::clone(&rules), Arc::clone(&log));
+            Arc::new(mock) as Arc<dyn Provider>
+        })
+        .collect()
+}

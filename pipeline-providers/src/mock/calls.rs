@@ -1,0 +1,65 @@
+//! How many calls a step has made to the mock.
+//!
+//! Owns [`CallLog`]. The numbers are per step path and go on across retries of the step.
+//!
+//! After a resume nothing is left of what an earlier process counted, and calls whose results are in the journal do not
+//! reach a provider again. The log makes up for it with what the operation's key tells: attempt *t* comes after at
+//! least one call in each attempt before it. So numbers are the same before and after a resume for steps that make one
+//! call in an attempt, which is nearly all. Two limits stay: an attempt of several calls (a tool loop) that a crash cut
+//! off starts again at the first number of the attempt, and an attempt that made several calls before the crash counts
+//! as one. Calls that one attempt makes at the same time are numbered in the order in which they begin.
+//!
+//! Must not know rules or answers: a rule is a number here.
+
+use std::collections::{BTreeMap, HashMap};
+
+use parking_lot::Mutex;
+use pipeline_core::path::StepPath;
+use pipeline_core::step::StepContext;
+
+/// Index of the rule that answered; `None` = the built-in answer.
+pub(crate) type Answered = Option<usize>;
+
+/// A call that went before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// This process made it.
+    Seen(Answered),
+    /// It happened before a resume.
+    Unseen,
+}
+
+/// Calls of one logical attempt.
+#[derive(Debug, Default)]
+struct Turn {
+    /// The physical attempt that made them. A later one starts over.
+    attempt: u32,
+    answered: Vec<Answered>,
+}
+
+/// Calls by run and step path. Shared by the mocks of a catalog.
+#[derive(Debug, Default)]
+pub(crate) struct CallLog(Mutex<HashMap<(String, StepPath), BTreeMap<u32, Turn>>>);
+
+impl CallLog {
+    /// Adds a call, answered by what `choose` makes of the calls before it; returns its number, from 1, and the answer.
+    pub(crate) fn add(&self, cx: &StepContext, choose: impl FnOnce(&[Past]) -> Answered) -> (u64, Answered) {
+        let mut steps = self.0.lock();
+        let turns = steps.entry((cx.run.id.clone(), cx.key.path.clone())).or_default();
+        let current = turns.entry(cx.key.turn).or_default();
+        if current.attempt != cx.attempt {
+            *current = Turn { attempt: cx.attempt, answered: Vec::new() };
+        }
+        let past: Vec<Past> = (cx.key.turn.min(1)..=cx.key.turn)
+            .flat_map(|turn| match turns.get(&turn) {
+                Some(seen) => seen.answered.iter().map(|a| Past::Seen(*a)).collect(),
+                None => vec![Past::Unseen],
+            })
+            .collect();
+        let answered = choose(&past);
+        if let Some(current) = turns.get_mut(&cx.key.turn) {
+            current.answered.push(answered);
+        }
+        (u64::try_from(past.len()).unwrap_or(u64::MAX).saturating_add(1), answered)
+    }
+}

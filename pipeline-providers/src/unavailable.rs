@@ -1,0 +1,62 @@
+//! The stand-in for a backend whose credential is missing.
+//!
+//! Owns [`Unavailable`]. A pipeline that never reaches such a backend runs without the credential; one that does gets
+//! an error that names the variable. Must not read the environment: the composition root has looked.
+
+use async_trait::async_trait;
+use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Provider};
+use pipeline_core::step::StepContext;
+
+use crate::backend;
+
+/// A provider that can be checked against but not called.
+///
+/// It reports what the live backend of its name would honour, so that `check` says the same with and without a
+/// credential.
+#[derive(Debug, Clone)]
+pub struct Unavailable {
+    name: String,
+    variables: &'static [&'static str],
+}
+
+impl Unavailable {
+    /// The stand-in for `name`; any one of the environment variables `variables` would have made it available.
+    pub fn new(name: impl Into<String>, variables: &'static [&'static str]) -> Self {
+        Self { name: name.into(), variables }
+    }
+
+    /// The error that every call ends with.
+    fn error(&self) -> StepError {
+        let message = match self.variables {
+            [] => format!("the credential for `{}` is missing", self.name),
+            names => {
+                format!("the credential for `{}` is missing: set {}", self.name, names.join(" or "))
+            }
+        };
+        let help = match self.variables {
+            [] => "give the provider a credential, or run with --mock".to_owned(),
+            names => format!("set {} where the run is started, or run with --mock", names.join(" or ")),
+        };
+        StepError::new(ErrorKind::Auth, message).help(help)
+    }
+}
+
+#[async_trait]
+impl Provider for Unavailable {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        backend::capabilities(&self.name)
+    }
+
+    fn default_model(&self) -> &str {
+        backend::default_model(&self.name)
+    }
+
+    async fn start(&self, _request: &ModelRequest, _cx: &StepContext) -> Result<ModelStream, StepError> {
+        Err(self.error())
+    }
+}
