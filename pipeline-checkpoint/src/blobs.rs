@@ -64,7 +64,8 @@ pub(crate) fn join(dir: &Path, json: &str) -> Result<String, StoreError> {
 
 fn read(path: &PathBuf, hash: &str) -> Result<Value, StoreError> {
     let damaged = |message: String| StoreError::Damaged { path: path.clone(), offset: 0, message };
-    let bytes = std::fs::read(path).map_err(|e| damaged(format!("a value of the journal cannot be read: {e}")))?;
+    let bytes =
+        std::fs::read(path).map_err(|e| damaged(format!("a value of the journal cannot be read: {e}")))?;
     if Hash::of_bytes(&bytes).to_string() != hash {
         return Err(damaged("its content does not have the hash of its name".to_owned()));
     }

@@ -43,7 +43,8 @@ pub(crate) fn decode(line: &[u8], seq: u64, prev: u32) -> Result<Line<'_>, Strin
     let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
     let mut parts = text.splitn(5, ' ');
     let mut next = |what: &str| parts.next().ok_or_else(|| format!("it has no {what}"));
-    let (seq_text, epoch, prev_text, crc) = (next("number")?, next("epoch")?, next("chain")?, next("checksum")?);
+    let (seq_text, epoch, prev_text, crc) =
+        (next("number")?, next("epoch")?, next("chain")?, next("checksum")?);
     let json = next("record")?;
     let epoch: u32 = epoch.parse().map_err(|_| "its epoch is no number".to_owned())?;
     let crc = u32::from_str_radix(crc, 16).map_err(|_| "its checksum is no number".to_owned())?;

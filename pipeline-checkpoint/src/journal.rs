@@ -39,7 +39,8 @@ pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Contents, StoreError> {
         let torn = (!bytes.is_empty()).then(|| format!("{} bytes of an unfinished first line", bytes.len()));
         return Ok(Contents { records: Vec::new(), last: FIRST, epoch: 0, good: 0, torn });
     };
-    let mut contents = Contents { records: Vec::new(), last: FIRST, epoch: 0, good: start as u64, torn: None };
+    let mut contents =
+        Contents { records: Vec::new(), last: FIRST, epoch: 0, good: start as u64, torn: None };
     let mut at = start;
     while at < bytes.len() {
         let rest = &bytes[at..];
@@ -161,9 +162,10 @@ impl<F: Sink> Writer<F> {
 
     fn check(&self) -> Result<(), StoreError> {
         match &self.poisoned {
-            Some(message) => {
-                Err(StoreError::Write { path: self.path.clone(), message: format!("an earlier write failed: {message}") })
-            }
+            Some(message) => Err(StoreError::Write {
+                path: self.path.clone(),
+                message: format!("an earlier write failed: {message}"),
+            }),
             None => Ok(()),
         }
     }

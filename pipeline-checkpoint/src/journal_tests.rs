@@ -67,7 +67,9 @@ fn damage_before_the_last_record_is_refused_with_its_place() {
 
 #[test]
 fn a_newer_journal_is_refused() {
-    let Err(StoreError::Newer { found, .. }) = contents(b"pipeline-journal 2\n") else { panic!("it was read") };
+    let Err(StoreError::Newer { found, .. }) = contents(b"pipeline-journal 2\n") else {
+        panic!("it was read")
+    };
     assert_eq!(found, 2);
 }
 

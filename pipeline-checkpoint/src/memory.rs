@@ -46,7 +46,12 @@ impl Drop for MemoryLog {
 
 #[async_trait]
 impl RunLog for MemoryLog {
-    fn append(&mut self, at: Timestamp, elapsed_ms: u64, facts: Vec<Fact>) -> Result<Vec<Record>, StoreError> {
+    fn append(
+        &mut self,
+        at: Timestamp,
+        elapsed_ms: u64,
+        facts: Vec<Fact>,
+    ) -> Result<Vec<Record>, StoreError> {
         let new: Vec<Record> =
             (self.next..).zip(facts).map(|(index, fact)| Record { index, at, elapsed_ms, fact }).collect();
         self.next += new.len() as u64;
@@ -72,7 +77,11 @@ impl MemoryStore {
 
 #[async_trait]
 impl CheckpointStore for MemoryStore {
-    async fn create(&self, manifest: &Manifest, sources: &StoredSources) -> Result<Box<dyn RunLog>, StoreError> {
+    async fn create(
+        &self,
+        manifest: &Manifest,
+        sources: &StoredSources,
+    ) -> Result<Box<dyn RunLog>, StoreError> {
         let mut runs = self.0.lock();
         let id = manifest.run_id.clone();
         if runs.by_id.contains_key(&id) {

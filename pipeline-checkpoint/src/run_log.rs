@@ -21,7 +21,12 @@ pub(crate) struct FileLog {
 
 #[async_trait]
 impl RunLog for FileLog {
-    fn append(&mut self, at: Timestamp, elapsed_ms: u64, facts: Vec<Fact>) -> Result<Vec<Record>, StoreError> {
+    fn append(
+        &mut self,
+        at: Timestamp,
+        elapsed_ms: u64,
+        facts: Vec<Fact>,
+    ) -> Result<Vec<Record>, StoreError> {
         let mut records = Vec::with_capacity(facts.len());
         for fact in facts {
             let record = Record { index: self.writer.next(), at, elapsed_ms, fact };

@@ -42,7 +42,8 @@ pub(crate) fn write(dir: &Path, sources: &StoredSources) -> io::Result<()> {
 }
 
 pub(crate) fn read(dir: &Path) -> Result<StoredSources, StoreError> {
-    let damaged = |path: &Path, message: String| StoreError::Damaged { path: path.to_owned(), offset: 0, message };
+    let damaged =
+        |path: &Path, message: String| StoreError::Damaged { path: path.to_owned(), offset: 0, message };
     let path = dir.join("index.json");
     let text = std::fs::read_to_string(&path).map_err(|e| damaged(&path, e.to_string()))?;
     let index: Index = serde_json::from_str(&text).map_err(|e| damaged(&path, e.to_string()))?;

@@ -125,7 +125,9 @@ impl FileStore {
         sources::write(&dir.join("source"), stored).map_err(|e| failed(&e))?;
         let path = dir.join(JOURNAL);
         let mut file = files::open_append(&path, true).map_err(|e| failed(&e))?;
-        io::Write::write_all(&mut file, HEADER.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| failed(&e))?;
+        io::Write::write_all(&mut file, HEADER.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(|e| failed(&e))?;
         // The manifest comes last: a run without one does not exist.
         let text = manifest_text(manifest).map_err(|e| failed(&e))?;
         files::write_atomic(&dir.join(MANIFEST), text.as_bytes()).map_err(|e| failed(&e))?;
@@ -175,7 +177,11 @@ impl FileStore {
 
 #[async_trait]
 impl CheckpointStore for FileStore {
-    async fn create(&self, manifest: &Manifest, sources: &StoredSources) -> Result<Box<dyn RunLog>, StoreError> {
+    async fn create(
+        &self,
+        manifest: &Manifest,
+        sources: &StoredSources,
+    ) -> Result<Box<dyn RunLog>, StoreError> {
         let log = self.create_run(manifest, sources)?;
         if let Some(keep) = self.keep {
             self.prune(keep).await?;
@@ -237,7 +243,8 @@ fn read_manifest(dir: &Path) -> Result<Manifest, StoreError> {
     let damaged = |message: String| StoreError::Damaged { path: path.clone(), offset: 0, message };
     let text = std::fs::read_to_string(&path).map_err(|e| damaged(e.to_string()))?;
     let value: Value = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
-    let version = value.get("schema").and_then(Value::as_str).and_then(|s| s.strip_prefix(SCHEMA)?.parse::<u32>().ok());
+    let version =
+        value.get("schema").and_then(Value::as_str).and_then(|s| s.strip_prefix(SCHEMA)?.parse::<u32>().ok());
     match version {
         Some(found) if found > FORMAT => Err(StoreError::Newer { path, found, supported: FORMAT }),
         Some(_) => serde_json::from_value(value).map_err(|e| damaged(e.to_string())),

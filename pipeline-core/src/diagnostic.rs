@@ -147,6 +147,11 @@ impl Report {
         self.findings.push(finding);
     }
 
+    /// Adds several.
+    pub fn extend(&mut self, findings: Vec<Diagnostic>) {
+        self.findings.extend(findings);
+    }
+
     /// True when at least one finding is an error.
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|d| d.severity == Severity::Error)

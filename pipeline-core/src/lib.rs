@@ -26,3 +26,5 @@ pub mod normalise;
 pub mod plan;
 pub mod schedule;
 pub mod engine;
+#[cfg(feature = "conformance")]
+pub mod conformance;

@@ -146,6 +146,9 @@ pub struct StepDone {
     pub ended_ms: u64,
 }
 
+/// The branches that something stands in, outermost first: (fan-out, branch).
+type Lanes = Arc<[(u64, usize)]>;
+
 /// The interpreter.
 pub struct Schedule {
     plan: Arc<Plan>,
@@ -166,7 +169,7 @@ pub struct Schedule {
     elapsed_ms: u64,
     serial: u64,
     turns: BTreeMap<StepPath, u32>,
-    files: HashMap<String, (StepPath, Arc<[(u64, usize)]>)>,
+    files: HashMap<String, (StepPath, Lanes)>,
     running: usize,
     started_steps: u64,
     usage: Usage,

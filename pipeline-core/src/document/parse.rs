@@ -306,7 +306,9 @@ mod tests {
     use super::*;
     use crate::source::LoadedSource;
 
-    fn read(text: &str) -> (SourceMap, Result<(Node, Vec<Diagnostic>), Vec<Diagnostic>>) {
+    type Read = Result<(Node, Vec<Diagnostic>), Vec<Diagnostic>>;
+
+    fn read(text: &str) -> (SourceMap, Read) {
         let mut sources = SourceMap::default();
         let name = "t.yaml".to_owned();
         let file =

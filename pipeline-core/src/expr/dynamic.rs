@@ -64,7 +64,7 @@ impl Dynamic {
             Self::Const(value) => Ok(value.json().clone()),
             Self::Template(template) => template.render(names),
             Self::Expr(expr) => expr.eval(names),
-            Self::Row(row) => row.bind(names),
+            Self::Row(row) => Ok(row.bind(names)),
             Self::List(items) => items.iter().map(|item| item.render(names)).collect(),
             Self::Map(entries) => {
                 let entries = entries.iter().map(|(key, value)| Ok((key.clone(), value.render(names)?)));

@@ -80,7 +80,7 @@ enum TemplateKind {
     /// Exactly one `{{ … }}`: keeps the type of its value.
     Single(String, Expr),
     /// Anything else: renders to text.
-    Text(Compiled<Environment<'static>>),
+    Text(Box<Compiled<Environment<'static>>>),
 }
 
 struct Compiled<T> {
@@ -230,7 +230,7 @@ impl Template {
             env.add_template_owned("t", rewritten.text.clone())
                 .map_err(|e| failed(&e, &rewritten, 0, text.len()))?;
             let compiled = Compiled { source: text.to_owned(), rewritten, code: env };
-            Ok(Self(Arc::new(TemplateKind::Text(compiled))))
+            Ok(Self(Arc::new(TemplateKind::Text(Box::new(compiled)))))
         })
     }
 

@@ -37,7 +37,7 @@ impl RowExpr {
     }
 
     /// The expression with the names of the scope that it reads, as the step gets it.
-    pub(super) fn bind(&self, names: &dyn Names) -> Result<Value, ExprError> {
+    pub(super) fn bind(&self, names: &dyn Names) -> Value {
         let mut bound = serde_json::Map::new();
         for read in self.scope_reads() {
             let value = names.get(&read.root, read.field.as_deref());
@@ -55,7 +55,7 @@ impl RowExpr {
                 (None, _) => {}
             }
         }
-        Ok(json!({ "$row": self.source(), "$names": bound }))
+        json!({ "$row": self.source(), "$names": bound })
     }
 
     fn context(&self, row: &Value) -> minijinja::Value {

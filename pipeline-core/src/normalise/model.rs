@@ -193,7 +193,7 @@ impl Model<'_> {
             }
             "retry_config" => self.retry = Some(entry.clone()),
             "extraction" | "extraction_config" | "fallback" | "fallback_model" | "expect" => {
-                later(entry, report)
+                later(entry, report);
             }
             key if SAME.contains(&key) => self.set(key, entry),
             // The schema of the kernel step reports what it does not know.
@@ -240,7 +240,7 @@ impl Model<'_> {
         for entry in entries {
             match entry.key.as_str() {
                 "model" | "max_turns" | "system_prompt" | "append_system_prompt" => {
-                    self.set(&entry.key, entry)
+                    self.set(&entry.key, entry);
                 }
                 "timeout_ms" => self.timeout = Some(entry.clone()),
                 "retry_config" => later(entry, report),

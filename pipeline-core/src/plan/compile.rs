@@ -82,7 +82,6 @@ pub fn compile(
 ///
 /// # Errors
 /// As [`compile`].
-#[expect(clippy::type_complexity, reason = "a plan or findings, each with what they point into")]
 pub fn compile_with_sources(
     loader: &dyn SourceLoader,
     root: &SourceRef,
@@ -106,7 +105,6 @@ pub fn compile_with_sources(
 }
 
 impl Compiler<'_> {
-    #[expect(clippy::type_complexity, reason = "see compile_with_sources")]
     fn run(mut self, root: &SourceRef) -> Result<(Plan, Vec<Diagnostic>), (Vec<Diagnostic>, SourceMap)> {
         self.root(root);
         if self.report.has_errors() {

@@ -150,8 +150,8 @@ impl Names for View<'_> {
             (
                 "steps" | "inputs" | "state" | "variables" | "global_vars" | "env" | "loop" | "turn" | "run",
                 None,
-            ) => self.whole(root),
-            ("workflow", _) => self.whole(root),
+            )
+            | ("workflow", _) => self.whole(root),
             (name, _) => scope
                 .inputs
                 .get(name)

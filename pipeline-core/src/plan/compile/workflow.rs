@@ -68,11 +68,11 @@ impl Compiler<'_> {
         let file: FileId = known.unwrap_or_else(|| self.sources.add(loaded));
         match document::parse(&self.sources, file, &Limits::default()) {
             Ok((node, notes)) => {
-                notes.into_iter().for_each(|n| self.report.push(n));
+                self.report.extend(notes);
                 Some((node, canonical))
             }
             Err(findings) => {
-                findings.into_iter().for_each(|f| self.report.push(f));
+                self.report.extend(findings);
                 None
             }
         }
