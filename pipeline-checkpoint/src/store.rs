@@ -87,7 +87,7 @@ impl FileStore {
         StoreError::Directory { path: self.dir.clone(), message: error.to_string() }
     }
 
-    fn load(&self, dir: &Path) -> Result<(StoredRun, Contents), StoreError> {
+    fn load(dir: &Path) -> Result<(StoredRun, Contents), StoreError> {
         let manifest = read_manifest(dir)?;
         let sources = sources::read(&dir.join("source"))?;
         let contents = read_journal(dir)?;
@@ -138,8 +138,8 @@ impl FileStore {
         Ok(FileLog { writer, blobs: dir.join("blobs"), pending: Vec::new(), _lock: lock })
     }
 
-    fn take_over(&self, dir: &Path, lock: RunLock) -> Result<OpenedRun, StoreError> {
-        let (stored, contents) = self.load(dir)?;
+    fn take_over(dir: &Path, lock: RunLock) -> Result<OpenedRun, StoreError> {
+        let (stored, contents) = Self::load(dir)?;
         let path = dir.join(JOURNAL);
         let failed = |e: &io::Error| write_error(&path, e);
         let mut file = files::open_append(&path, false).map_err(|e| failed(&e))?;
@@ -156,7 +156,7 @@ impl FileStore {
         Ok(OpenedRun { stored, log: Box::new(log), repaired: contents.torn })
     }
 
-    fn summary(&self, dir: &Path) -> Option<RunSummary> {
+    fn summary(dir: &Path) -> Option<RunSummary> {
         let manifest = read_manifest(dir).ok()?;
         let pid = lock::holder(dir);
         let status = match (pid, last_status(dir)) {
@@ -194,7 +194,7 @@ impl CheckpointStore for FileStore {
         // Somebody who only looks holds the lock for an instant.
         for _ in 0..5 {
             match lock::acquire(&dir).map_err(|e| write_error(&dir, &e))? {
-                Asked::Ours(lock) => return self.take_over(&dir, lock),
+                Asked::Ours(lock) => return Self::take_over(&dir, lock),
                 Asked::Held(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
@@ -202,7 +202,7 @@ impl CheckpointStore for FileStore {
     }
 
     async fn read(&self, run: &str) -> Result<StoredRun, StoreError> {
-        self.load(&self.existing(run)?).map(|(stored, _)| stored)
+        Self::load(&self.existing(run)?).map(|(stored, _)| stored)
     }
 
     async fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
@@ -211,7 +211,7 @@ impl CheckpointStore for FileStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(self.directory_error(&error)),
         };
-        let mut all: Vec<RunSummary> = entries.flatten().filter_map(|e| self.summary(&e.path())).collect();
+        let mut all: Vec<RunSummary> = entries.flatten().filter_map(|e| Self::summary(&e.path())).collect();
         all.sort_by(|a, b| (b.started_at, &b.run_id).cmp(&(a.started_at, &a.run_id)));
         Ok(all)
     }

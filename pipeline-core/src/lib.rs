@@ -7,6 +7,7 @@
 
 // Declaration order is reading order: from leaf to root; a module uses only what stands above it.
 mod stack;
+pub mod codes;
 pub mod diagnostic;
 pub mod source;
 pub mod value;

@@ -1,5 +1,7 @@
 //! The engine and the schedule from the outside, on scripted steps and a store in memory.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[path = "engine/control.rs"]
 mod control;
 #[path = "engine/hazards.rs"]
