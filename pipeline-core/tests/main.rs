@@ -4,6 +4,8 @@
 
 #[path = "engine/control.rs"]
 mod control;
+#[path = "engine/fuzz.rs"]
+mod fuzz;
 #[path = "engine/hazards.rs"]
 mod hazards;
 #[path = "engine/resume.rs"]
