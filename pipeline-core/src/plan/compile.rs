@@ -13,6 +13,9 @@ mod steps;
 mod control;
 mod workflow;
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use crate::catalog::Catalog;
 use crate::diagnostic::{Diagnostic, Report, Span};
 use crate::plan::{Block, Pipeline, PipelineId, Plan, StepPlan};
@@ -59,6 +62,8 @@ struct Compiler<'a> {
     pipelines: Vec<Option<Pipeline>>,
     blocks: Vec<Block>,
     steps: Vec<StepPlan>,
+    /// Names of lists of steps, with their places: see `names::Seen`.
+    lists: Vec<HashMap<Arc<str>, usize>>,
     /// The pipeline that is being compiled.
     scope: PipelineScope,
     /// Files that are being compiled, outermost first, with their pipelines.
@@ -98,6 +103,7 @@ pub fn compile_with_sources(
         pipelines: Vec::new(),
         blocks: Vec::new(),
         steps: Vec::new(),
+        lists: Vec::new(),
         scope: PipelineScope::default(),
         stack: Vec::new(),
     };

@@ -266,7 +266,7 @@ impl Compiler<'_> {
         }
         let continue_when = keys.get("continue_condition").map(|n| self.condition(n, &inside));
         let body = self.steps_of(node, keys, "steps", &inside);
-        let after = Self::after_turn(node, &inside);
+        let after = self.after_turn(node, &inside);
         let break_when = keys.get("break_condition").map(|n| self.condition(n, &after));
         Body::ForEach(ForEach {
             iterator: iterator.map(Arc::from),
@@ -283,10 +283,10 @@ impl Compiler<'_> {
     }
 
     /// A place that sees the steps of a turn that has run.
-    fn after_turn(node: &Node, inside: &Place) -> Place {
+    fn after_turn(&mut self, node: &Node, inside: &Place) -> Place {
         let mut after = inside.clone();
         let steps = node.get("steps").map(Node::items).unwrap_or_default();
-        after.visible.extend(steps.iter().filter_map(|s| s.get("name")?.as_text()).map(Arc::from));
+        after.visible.push(self.all_of(steps));
         after
     }
 
@@ -319,7 +319,7 @@ impl Compiler<'_> {
         inside.no_previous = "it is the first step of a turn";
         inside.loops.push(None);
         let body = self.steps_of(node, keys, "steps", &inside);
-        let after = Self::after_turn(node, &inside);
+        let after = self.after_turn(node, &inside);
         let until = keys.get("until").map(|n| self.condition(n, &after));
         let test = node.get("condition").map(|n| self.condition(n, &after));
         let (test, test_after) = match (test, until) {

@@ -48,13 +48,21 @@ pub(super) struct PipelineScope {
     pub(super) defaults: Option<Node>,
 }
 
+/// The first steps of a list: those whose values can be read from a place. A prefix costs the same for every step of a
+/// long list.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    list: usize,
+    pub(super) first: usize,
+}
+
 /// Where a step stands.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Place {
     /// Path of the enclosing step.
     pub(super) path: String,
     /// Steps whose values can be read.
-    pub(super) visible: Vec<Arc<str>>,
+    pub(super) visible: Vec<Seen>,
     /// The step just before in the same list.
     pub(super) previous: Option<Arc<str>>,
     /// Why there is none.
@@ -72,13 +80,35 @@ impl Place {
         let path = if self.path.is_empty() { name.to_owned() } else { format!("{}/{name}", self.path) };
         Self { path, previous: None, no_previous: "it is the first step of its list", ..self.clone() }
     }
-
-    fn sees(&self, name: &str) -> bool {
-        self.visible.iter().any(|v| **v == *name)
-    }
 }
 
 impl Compiler<'_> {
+    /// Remembers the names of a list; at first none of them is seen.
+    pub(super) fn list_of(&mut self, names: impl IntoIterator<Item = Option<Arc<str>>>) -> Seen {
+        let names = names.into_iter().enumerate().filter_map(|(place, name)| Some((name?, place))).collect();
+        self.lists.push(names);
+        Seen { list: self.lists.len() - 1, first: 0 }
+    }
+
+    /// All steps of a list that has run.
+    pub(super) fn all_of(&mut self, steps: &[Node]) -> Seen {
+        let names = steps.iter().map(|s| s.get("name").and_then(Node::as_text).map(Arc::from));
+        Seen { first: steps.len(), ..self.list_of(names) }
+    }
+
+    fn sees(&self, place: &Place, name: &str) -> bool {
+        let is_in = |seen: &Seen| self.lists[seen.list].get(name).is_some_and(|at| *at < seen.first);
+        place.visible.iter().any(is_in)
+    }
+
+    fn seen(&self, place: &Place) -> Vec<String> {
+        let names = |seen: &Seen| {
+            let first = seen.first;
+            self.lists[seen.list].iter().filter(move |(_, at)| **at < first).map(|(name, _)| name.to_string())
+        };
+        place.visible.iter().flat_map(names).collect()
+    }
+
     /// Checks everything that a text reads. `span` tells where a part of the text stands.
     pub(super) fn check_reads(&mut self, reads: &[Read], place: &Place, span: impl Fn(&Read) -> Span) {
         for read in reads {
@@ -91,7 +121,7 @@ impl Compiler<'_> {
 
     fn check_read(&mut self, read: &Read, span: Span, place: &Place) {
         match (read.root.as_str(), read.field.as_deref()) {
-            ("steps", Some(name)) if !place.sees(name) => self.unseen_step(name, span, place),
+            ("steps", Some(name)) if !self.sees(place, name) => self.unseen_step(name, span, place),
             ("inputs", Some(name)) => self.check_input(name, span),
             ("state" | "variables", Some(name)) => {
                 let is_known = self.scope.state.contains(name) || place.bound.iter().any(|b| b == name);
@@ -171,7 +201,7 @@ impl Compiler<'_> {
         let is_known = self.scope.inputs.iter().any(|i| i.name == name)
             || self.scope.state.contains(name)
             || place.bound.iter().any(|b| b == name)
-            || place.sees(name)
+            || self.sees(place, name)
             || RUN.contains(&name);
         if is_known {
             return;
@@ -184,7 +214,7 @@ impl Compiler<'_> {
         }
         let mut known: Vec<String> = self.scope.inputs.iter().map(|i| i.name.clone()).collect();
         known.extend(self.scope.state.iter().cloned());
-        known.extend(place.visible.iter().map(ToString::to_string));
+        known.extend(self.seen(place));
         known.extend(owned(&["steps", "inputs", "state", "global_vars", "loop", "workflow", "run", "env"]));
         self.unknown("E0201", &format!("`{name}` is not a name that is known here"), name, &known, span);
     }
@@ -214,7 +244,7 @@ impl Compiler<'_> {
     pub(super) fn unseen_step(&mut self, name: &str, span: Span, place: &Place) {
         if self.scope.steps.contains(name) {
             let message = format!("the value of `{name}` is not there yet");
-            let help = if place.previous.is_none() && place.visible.is_empty() {
+            let help = if place.previous.is_none() && self.seen(place).is_empty() {
                 "it runs later, or at the same time; only steps that have run before can be read"
             } else {
                 "only steps before this one can be read: in the same list, or in a list around it; in a list with \
@@ -223,7 +253,7 @@ impl Compiler<'_> {
             let finding = Diagnostic::error("E0203", span, message).help(help);
             return self.report.push(finding.at(&place.path));
         }
-        let known: Vec<String> = place.visible.iter().map(ToString::to_string).collect();
+        let known = self.seen(place);
         self.unknown("E0202", &format!("there is no step `{name}`"), name, &known, span);
     }
 

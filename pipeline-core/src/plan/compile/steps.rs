@@ -77,17 +77,24 @@ impl Compiler<'_> {
         let needs = items.iter().any(|i| i.get("needs").is_some()).then(|| self.needs(items, &names));
         let mut steps = Vec::with_capacity(items.len());
         let mut place = place.clone();
-        let outer = place.visible.clone();
+        let own = place.visible.len();
+        if needs.is_none() {
+            place.visible.push(self.list_of(names.iter().cloned()));
+        }
         for (index, item) in items.iter().enumerate() {
             if let Some(needs) = &needs {
-                place.visible.clone_from(&outer);
-                place.visible.extend(reach(needs, index).into_iter().filter_map(|i| names[i].clone()));
+                let needed: Vec<_> = reach(needs, index).into_iter().map(|i| names[i].clone()).collect();
+                place.visible.truncate(own);
+                let count = needed.len();
+                let mut seen = self.list_of(needed);
+                seen.first = count;
+                place.visible.push(seen);
                 place.previous = None;
                 place.no_previous = "a list with `needs` has no order";
             }
             steps.push(self.step(item, names[index].as_ref(), &place));
             if let (None, Some(name)) = (&needs, &names[index]) {
-                place.visible.push(Arc::clone(name));
+                place.visible[own].first = index + 1;
                 place.previous = Some(Arc::clone(name));
             }
         }

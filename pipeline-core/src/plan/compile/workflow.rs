@@ -223,14 +223,8 @@ impl Compiler<'_> {
             }
         };
         let mut end = place;
-        end.visible = node
-            .get("steps")
-            .map(Node::items)
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|s| s.get("name")?.as_text())
-            .map(Into::into)
-            .collect();
+        let steps = node.get("steps").map(Node::items).unwrap_or_default();
+        end.visible = vec![self.all_of(steps)];
         end.no_previous = "`outputs` belong to no step";
         let outputs = keys.get("outputs").map(|n| self.outputs(n, &end));
         keys.finish("`workflow`", self.options.lenient, &mut self.report);
