@@ -1,0 +1,12 @@
+//! The real binary on real files, as a user meets it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "process/support.rs"]
+mod support;
+#[path = "process/broken.rs"]
+mod broken;
+#[path = "process/contract.rs"]
+mod contract;
+#[path = "process/crash.rs"]
+mod crash;

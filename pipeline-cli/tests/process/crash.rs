@@ -1,0 +1,233 @@
+//! Killed anywhere, it goes on exactly where it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::support::{Scratch, finish, signal};
+
+/// A while loop in a parallel loop in a child pipeline: 200 leaves.
+const NESTED: &str = "workflow:
+  name: nested
+  steps:
+    - {name: first, type: test_echo, value: start}
+    - name: inside
+      type: pipeline
+      pipeline:
+        name: inner
+        variables: {sum: 0}
+        steps:
+          - name: fan
+            type: for_loop
+            parallel: true
+            max_parallel: 8
+            data_source: range(33)
+            reduce: {sum: sum}
+            steps:
+              - name: turns
+                type: while_loop
+                until: loop.index >= 2
+                steps:
+                  - {name: think, type: test_echo, delay_ms: 2, value: '{{ [loop.parent.item, loop.index] }}'}
+                  - {name: note, type: set_variable, scope: loop, variables: {seen: '{{ steps.think[1] }}'}}
+              - {name: add, type: set_variable, variables: {sum: '{{ loop.item }}'}}
+        outputs: {sum: state.sum, results: steps.fan.results, turns: 'map(steps.fan.iterations, \"item.results.turns\")'}
+    - {name: ask, type: claude, prompt: 'The sum is {{ steps.inside.sum }}'}
+    - {name: last, type: test_echo, value: '{{ steps.inside }}', output_to_file: last.json}
+";
+
+fn outputs(document: &Value) -> String {
+    document["outputs"].to_string()
+}
+
+/// Every line of a journal as (path, turn, fact).
+fn facts(run: &Path) -> Vec<(String, u64, String)> {
+    let text = std::fs::read_to_string(run.join("journal.log")).unwrap();
+    let record = |line: &str| -> Option<Value> { serde_json::from_str(line.splitn(5, ' ').nth(4)?).ok() };
+    let fact = |r: Value| {
+        let text = |key: &str| r[key].as_str().unwrap_or_default().to_owned();
+        (text("path"), r["turn"].as_u64().unwrap_or(0), text("fact"))
+    };
+    text.lines().skip(1).filter_map(record).map(fact).collect()
+}
+
+/// No finished attempt ran again, and no path ended twice.
+fn check_journal(run: &Path, what: &str) {
+    let mut ended = BTreeSet::new();
+    for (path, turn, fact) in facts(run) {
+        let key = (path.clone(), turn);
+        match fact.as_str() {
+            "AttemptStarted" => assert!(!ended.contains(&key), "{path}#{turn} ran again ({what})"),
+            "AttemptEnded" | "StepSkipped" => assert!(ended.insert(key), "{path}#{turn} ended twice ({what})"),
+            _ => {}
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(path, target).unwrap();
+        }
+    }
+}
+
+/// Naive: resume starts the loop over, or a fresh run differs from a resumed one.
+#[test]
+fn x10_x27_cut_after_every_record_and_at_every_byte_of_the_last() {
+    let whole = Scratch::new();
+    whole.write("nested.yaml", NESTED);
+    let expected = whole.run(&["run", "nested.yaml", "--mock", "--json"]);
+    assert_eq!(expected.code, Some(0), "{}", expected.stderr);
+    let expected = outputs(&expected.json());
+    let run = whole.run_dir();
+    let leaves = facts(&run).iter().filter(|(_, _, f)| f == "AttemptEnded").count();
+    assert!(leaves >= 200, "{leaves} leaves");
+    let journal = std::fs::read(run.join("journal.log")).unwrap();
+    let ends: Vec<usize> = journal.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
+    let resume = |cut: usize| {
+        let scratch = Scratch::new();
+        copy(&whole.path().join(".pipeline"), &scratch.path().join(".pipeline"));
+        let run = scratch.run_dir();
+        std::fs::write(run.join("journal.log"), &journal[..cut]).unwrap();
+        let ended = scratch.run(&["resume", "--json"]);
+        assert_eq!(ended.code, Some(0), "cut at byte {cut}: {}", ended.stderr);
+        assert_eq!(outputs(&ended.json()), expected, "cut at byte {cut}");
+        check_journal(&run, &format!("cut at byte {cut}"));
+        let file = scratch.path().join("outputs/last.json");
+        assert_eq!(file.exists(), cut < ends[ends.len() - 2], "cut at byte {cut}: the last step writes its file");
+    };
+    for end in &ends[..ends.len() - 1] {
+        resume(*end);
+    }
+    let last = ends[ends.len() - 2];
+    // The last record is long; its bytes are alike. Every one near its ends, and every 16th between.
+    for cut in (last + 1..journal.len()).filter(|c| c - last < 48 || journal.len() - c < 16 || c % 16 == 0) {
+        resume(cut);
+    }
+}
+
+/// Naive: a process that is killed loses what it was about to save.
+#[test]
+fn x10_kill_9_at_random_instants() {
+    let whole = Scratch::new();
+    whole.write("nested.yaml", NESTED);
+    let begun = std::time::Instant::now();
+    let expected = outputs(&whole.run(&["run", "nested.yaml", "--mock", "--json"]).json());
+    let span = begun.elapsed();
+    let mut seed = 0x1234_5678_9abc_def1_u64;
+    let mut cut_off = 0;
+    for round in 0..200 {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        let scratch = Scratch::new();
+        scratch.write("nested.yaml", NESTED);
+        let child = scratch.spawn(&["run", "nested.yaml", "--mock", "--json"]);
+        let micros = u64::try_from(span.as_micros()).unwrap();
+        std::thread::sleep(Duration::from_micros(seed % micros.max(1)));
+        signal_if_alive(&child);
+        finish(child);
+        if !scratch.path().join(".pipeline/latest").exists() {
+            continue;
+        }
+        let ended = scratch.run(&["resume", "--json"]);
+        assert_eq!(ended.code, Some(0), "round {round}: {}", ended.stderr);
+        assert_eq!(outputs(&ended.json()), expected, "round {round}");
+        check_journal(&scratch.run_dir(), &format!("round {round}"));
+        cut_off += usize::from(facts(&scratch.run_dir()).iter().any(|(_, _, f)| f == "RunResumed"));
+    }
+    assert!(cut_off > 100, "only {cut_off} of 200 runs were cut off: the test proves too little");
+}
+
+fn signal_if_alive(child: &std::process::Child) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    // It may be done already.
+    drop(rustix::process::kill_process(pid, Signal::KILL));
+}
+
+const SLOW: &str = "workflow:\n  name: slow\n  steps:\n    - name: fan\n      type: for_loop\n      parallel: true\n      data_source: range(40)\n      steps: [{name: s, type: test_echo, delay_ms: 300, value: '{{ loop.item }}'}]\n";
+
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{what} did not happen within 6 s");
+}
+
+fn started(scratch: &Scratch) -> bool {
+    scratch.path().join(".pipeline/latest").exists() && facts(&scratch.run_dir()).iter().any(|(_, _, f)| f == "AttemptEnded")
+}
+
+/// Naive: two processes work on one run, and both pay.
+#[test]
+fn two_processes_resume_one_run_and_one_wins() {
+    let scratch = Scratch::new();
+    scratch.write("slow.yaml", SLOW);
+    let child = scratch.spawn(&["run", "slow.yaml", "--mock"]);
+    wait_for("the first branch", || started(&scratch));
+    let id = scratch.run_dir().file_name().unwrap().to_str().unwrap().to_owned();
+    let second = scratch.run(&["resume", &id]);
+    assert_eq!(second.code, Some(3), "{}", second.stderr);
+    assert!(second.stderr.contains(&child.id().to_string()), "the owner's pid: {}", second.stderr);
+    signal(&child, Signal::KILL);
+    finish(child);
+    let racers = [scratch.spawn(&["resume", &id]), scratch.spawn(&["resume", &id])];
+    let mut codes: Vec<Option<i32>> = racers.into_iter().map(|c| finish(c).code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(0), Some(3)]);
+    check_journal(&scratch.run_dir(), "raced");
+}
+
+/// Naive: Ctrl-C halts the machine and loses the run.
+#[test]
+fn x11_ctrl_c_saves_the_run_and_says_how_to_go_on() {
+    for (sent, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let scratch = Scratch::new();
+        scratch.write("slow.yaml", SLOW);
+        let child = scratch.spawn(&["run", "slow.yaml", "--mock"]);
+        wait_for("the first branch", || started(&scratch));
+        signal(&child, sent);
+        let ended = finish(child);
+        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+        let id = scratch.run_dir().file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(ended.stderr.contains(&format!("pipeline resume {id}")), "{}", ended.stderr);
+        let resumed = scratch.run(&["resume", "--json"]);
+        assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+        let results: Vec<u64> =
+            resumed.json()["outputs"]["fan"]["results"].as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+        assert_eq!(results, (0..40).collect::<Vec<_>>());
+    }
+}
+
+/// Naive: a full disk is noticed by nobody, and the run says ok.
+#[test]
+fn n20_a_full_disk_gives_74_and_the_journal_still_opens() {
+    let scratch = Scratch::new();
+    scratch.write("slow.yaml", &SLOW.replace("delay_ms: 300", "delay_ms: 1").replace("range(40)", "range(400)"));
+    // No file may grow over 24 kB: writes fail like on a full disk.
+    let mut command = std::process::Command::new("sh");
+    let script = format!("trap '' XFSZ; ulimit -f 48; exec {} run slow.yaml --mock", env!("CARGO_BIN_EXE_pipeline"));
+    command.args(["-c", &script]).current_dir(scratch.path()).env_clear().env("PATH", "/usr/bin:/bin");
+    let ended: super::support::Ended = command.output().unwrap().into();
+    assert_eq!(ended.code, Some(74), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stderr.contains("journal.log"), "{}", ended.stderr);
+    let resumed = scratch.run(&["resume", "--json"]);
+    assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+    check_journal(&scratch.run_dir(), "disk full");
+    let counts: BTreeMap<String, usize> = facts(&scratch.run_dir()).into_iter().fold(BTreeMap::new(), |mut all, f| {
+        *all.entry(f.2).or_default() += 1;
+        all
+    });
+    assert_eq!(counts["AttemptEnded"], 400);
+}
