@@ -141,8 +141,9 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         match error {
-            StoreError::Write { .. } => Self::new(Exit::Journal, message)
-                .help("free space on that disk or put it right, then `pipeline resume`: what was recorded is safe"),
+            StoreError::Write { .. } => Self::new(Exit::Journal, message).help(
+                "free space on that disk or put it right, then `pipeline resume`: what was recorded is safe",
+            ),
             StoreError::Directory { .. } => Self::environment(message)
                 .help("make it writable, or name another with --state-dir or PIPELINE_CHECKPOINT_DIR"),
             StoreError::Unknown { .. } => {
@@ -150,7 +151,8 @@ impl From<StoreError> for Failure {
             }
             StoreError::Held { pid, .. } => {
                 let who = if pid == 0 { "the other process".to_owned() } else { format!("process {pid}") };
-                Self::environment(message).help(format!("wait until {who} is done, or stop it, then try again"))
+                Self::environment(message)
+                    .help(format!("wait until {who} is done, or stop it, then try again"))
             }
             StoreError::Damaged { .. } => Self::environment(message)
                 .help("nothing was changed; keep a copy of the run's directory before trying anything"),

@@ -185,9 +185,9 @@ mod tests {
     #[test]
     fn an_input_declared_as_text_keeps_its_spelling() {
         let inputs = declared(&[("zip", InputKind::String), ("n", InputKind::Integer)]);
-        let read = read(&["zip=00123", "n=5"], &[], &inputs).unwrap();
-        assert_eq!(read, json!({"zip": "00123", "n": 5}));
-        let quoted = super::tests::read(&["zip=\"1.0\""], &[], &inputs).unwrap();
+        let numbers = read(&["zip=00123", "n=5"], &[], &inputs).unwrap();
+        assert_eq!(numbers, json!({"zip": "00123", "n": 5}));
+        let quoted = read(&["zip=\"1.0\""], &[], &inputs).unwrap();
         assert_eq!(quoted, json!({"zip": "1.0"}));
     }
 

@@ -131,6 +131,17 @@ impl Settings {
         self.directory(self.state_flag.as_deref(), "PIPELINE_CHECKPOINT_DIR", written, ".pipeline")
     }
 
+    /// The argument of `--state-dir` that a later command needs to find `state_dir`; `None` when it finds it anyway.
+    pub fn state_flag_for(&self, state_dir: &Path) -> Option<String> {
+        let found = self.directory(None, "PIPELINE_CHECKPOINT_DIR", None, ".pipeline");
+        if found == state_dir {
+            return None;
+        }
+        let dir = state_dir.strip_prefix(&self.working).unwrap_or(state_dir).display().to_string();
+        let is_plain = dir.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c));
+        Some(if is_plain { dir } else { format!("'{}'", dir.replace('\'', "'\\''")) })
+    }
+
     /// The workspace: flag, `PIPELINE_WORKSPACE_DIR`, the file's `workspace_dir`, `workspace`.
     pub fn workspace_dir(&self, flag: Option<&Path>, file: &plan::Settings) -> PathBuf {
         self.directory(flag, "PIPELINE_WORKSPACE_DIR", file.workspace_dir.as_deref(), "workspace")
@@ -212,6 +223,15 @@ mod tests {
         assert_eq!(plain.output_dir(None, &file), PathBuf::from("/home/me/out"));
         assert_eq!(plain.output_dir(Some(Path::new("../x")), &file), PathBuf::from("/home/x"));
         assert_eq!(plain.workspace_dir(None, &file), PathBuf::from("/home/me/workspace"));
+    }
+
+    #[test]
+    fn a_hint_names_a_state_directory_only_when_it_would_not_be_found() {
+        let flags = Global { state_dir: Some("my runs".into()), ..Global::default() };
+        let settings = settings(&flags, &[], (false, false));
+        assert_eq!(settings.state_flag_for(&settings.state_dir(None)).as_deref(), Some("'my runs'"));
+        assert_eq!(settings.state_flag_for(Path::new("/home/me/.pipeline")), None);
+        assert_eq!(settings.state_flag_for(Path::new("/data/p")).as_deref(), Some("/data/p"));
     }
 
     #[test]

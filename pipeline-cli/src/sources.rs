@@ -150,7 +150,10 @@ pub fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     let words = text.split(" (os error").next().unwrap_or(&text);
     let mut letters = words.chars();
-    letters.next().map(|first| first.to_lowercase().collect::<String>() + letters.as_str()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_lowercase().collect::<String>() + letters.as_str())
+        .unwrap_or_default()
 }
 
 fn refused(message: String, help: &str) -> SourceError {
@@ -193,7 +196,8 @@ mod tests {
     #[test]
     fn what_cannot_be_a_pipeline_file_is_refused_with_its_name() {
         let large = vec![b'#'; 8 * 1024 * 1024 + 1];
-        let (_dir, sources) = folder(&[("large.yaml", &large), ("latin.yaml", b"name: caf\xe9"), ("d/x", b"")]);
+        let (_dir, sources) =
+            folder(&[("large.yaml", &large), ("latin.yaml", b"name: caf\xe9"), ("d/x", b"")]);
         let cases = [
             ("large.yaml", "8 MiB"),
             ("latin.yaml", "byte 9"),

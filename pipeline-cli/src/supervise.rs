@@ -3,8 +3,8 @@
 //! Owns what SIGINT and SIGTERM mean: the first asks the run to stop and save its state, the second ends the program at
 //! once. Must not know what runs.
 
-use std::future::Future;
-use std::time::Duration;
+use std::convert::Infallible;
+use std::future::{Future, pending};
 
 use tokio_util::sync::CancellationToken;
 
@@ -71,7 +71,7 @@ impl Signals for ProcessSignals {
         tokio::select! {
             Some(()) = self.interrupt.recv() => Signal::Interrupt,
             Some(()) = self.terminate.recv() => Signal::Terminate,
-            else => std::future::pending().await,
+            else => pending().await,
         }
     }
 
@@ -79,7 +79,7 @@ impl Signals for ProcessSignals {
     async fn next(&mut self) -> Signal {
         match tokio::signal::ctrl_c().await {
             Ok(()) => Signal::Interrupt,
-            Err(_) => std::future::pending().await,
+            Err(_) => pending().await,
         }
     }
 }
@@ -93,7 +93,7 @@ pub enum Ended<T> {
     Abandoned(Signal),
 }
 
-/// Works until `work` is done, redrawing with `tick` ten times a second.
+/// Works until `work` is done, with `beside` going on as long (it must never end).
 ///
 /// `on_stop` is told when the first signal has asked the work to stop.
 pub async fn supervise<T>(
@@ -101,11 +101,10 @@ pub async fn supervise<T>(
     stop: &CancellationToken,
     signals: &mut impl Signals,
     mut on_stop: impl FnMut(Signal),
-    mut tick: impl FnMut(),
+    beside: impl Future<Output = Infallible>,
 ) -> Ended<T> {
     let mut work = std::pin::pin!(work);
-    let mut ticks = tokio::time::interval(Duration::from_millis(100));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut beside = std::pin::pin!(beside);
     let mut first = None;
     loop {
         tokio::select! {
@@ -120,7 +119,7 @@ pub async fn supervise<T>(
                 on_stop(signal);
             }
             done = &mut work => return Ended::Work(done, first),
-            _ = ticks.tick() => tick(),
+            never = &mut beside => match never {},
         }
     }
 }
@@ -137,7 +136,7 @@ mod tests {
         async fn next(&mut self) -> Signal {
             match self.0.pop() {
                 Some(signal) => signal,
-                None => std::future::pending().await,
+                None => pending().await,
             }
         }
     }
@@ -155,7 +154,7 @@ mod tests {
         };
         let mut told = Vec::new();
         let mut signals = Scripted(vec![Signal::Terminate]);
-        let ended = block_on(supervise(work, &stop, &mut signals, |s| told.push(s), || {}));
+        let ended = block_on(supervise(work, &stop, &mut signals, |s| told.push(s), pending()));
         assert_eq!(ended, Ended::Work("saved", Some(Signal::Terminate)));
         assert_eq!(told, [Signal::Terminate]);
         assert_eq!(Signal::Terminate.exit().code(), 143);
@@ -165,8 +164,8 @@ mod tests {
     fn x11_the_second_signal_does_not_wait() {
         let stop = CancellationToken::new();
         let mut signals = Scripted(vec![Signal::Interrupt, Signal::Interrupt]);
-        let never = std::future::pending::<()>();
-        let ended = block_on(supervise(never, &stop, &mut signals, |_| {}, || {}));
+        let never = pending::<()>();
+        let ended = block_on(supervise(never, &stop, &mut signals, |_| {}, pending()));
         assert_eq!(ended, Ended::Abandoned(Signal::Interrupt));
         assert!(stop.is_cancelled());
     }
@@ -174,7 +173,7 @@ mod tests {
     #[test]
     fn without_signals_the_work_decides() {
         let stop = CancellationToken::new();
-        let ended = block_on(supervise(async { 5 }, &stop, &mut Scripted(Vec::new()), |_| {}, || {}));
+        let ended = block_on(supervise(async { 5 }, &stop, &mut Scripted(Vec::new()), |_| {}, pending()));
         assert_eq!(ended, Ended::Work(5, None));
         assert!(!stop.is_cancelled());
     }
