@@ -1,2 +1,50 @@
-//! (In work.)
-fn main() {}
+//! The binary `pipeline`.
+//!
+//! Owns the process: its runtime and its exit code. Reading order: `args.rs`, `app.rs`, then the command of interest in
+//! `command/`. Must not know anything else.
+
+mod app;
+mod args;
+mod command;
+mod console;
+mod exit;
+mod inputs;
+mod report;
+mod settings;
+mod setup;
+mod sources;
+mod supervise;
+mod walk;
+mod wiring;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// How long the end waits for calls that cannot be cut off, such as a write to a disk that does not answer. A second
+/// Ctrl-C means at once.
+const LINGER: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked) => {
+            // Help that nobody reads any more is no error.
+            let _gone = asked.print();
+            return ExitCode::from(u8::try_from(asked.exit_code()).unwrap_or(exit::Exit::Usage.code()));
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure =
+                exit::Failure::environment(format!("the program cannot start its threads: {error}"));
+            let console = console::Console::new(&settings::Settings::default());
+            return ExitCode::from(console.fail(&failure).code());
+        }
+    };
+    let exit = runtime.block_on(app::dispatch(cli));
+    runtime.shutdown_timeout(LINGER);
+    ExitCode::from(exit.code())
+}

@@ -1,0 +1,166 @@
+//! The composition root: puts the program together and hands each command what it needs.
+//!
+//! Owns [`App`] and the list of files that a run wrote. Which implementations there are is `wiring.rs`'s choice.
+//! Must not know what a command does.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pipeline_core::catalog::{Catalog, Services};
+use pipeline_core::clock::SystemClock;
+use pipeline_core::engine::Engine;
+use pipeline_core::error::StepError;
+use pipeline_core::plan::{CompileOptions, Plan};
+use pipeline_core::source::{SourceLoader, SourceRef};
+use pipeline_core::step::RunInfo;
+use pipeline_core::store::{CheckpointStore, OutputWriter};
+
+use crate::args::{Cli, Command};
+use crate::command;
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+use crate::report::diagnostics::Checked;
+use crate::settings::{Mode, Settings};
+use crate::setup::RulesText;
+use crate::sources::FileSources;
+use crate::wiring;
+
+/// What every command has.
+pub struct App {
+    /// What the surroundings say.
+    pub settings: Settings,
+    /// Where to print.
+    pub console: Console,
+}
+
+/// What a run is worked on with.
+pub struct Workshop {
+    /// The engine.
+    pub engine: Engine,
+    /// Files that steps of this process wrote.
+    pub written: Arc<Written>,
+}
+
+/// The step types and providers of a mode.
+pub struct Kinds {
+    /// By name.
+    pub catalog: Catalog,
+    /// Providers that would be called live and have no credential.
+    pub lacking: Vec<&'static str>,
+}
+
+impl App {
+    /// What is registered in `mode`, the mock scripted by `rules`.
+    ///
+    /// # Errors
+    /// A usage [`Failure`] for rules that cannot be read, with a sentence for each finding.
+    pub fn kinds(&self, mode: Mode, rules: Option<&RulesText>) -> Result<Kinds, Failure> {
+        let rules = match rules {
+            None => wiring::MockRules::default(),
+            Some(rules) => wiring::MockRules::parse(&rules.text, &rules.name).map_err(|findings| {
+                let mut failure = Failure::usage("");
+                failure.messages = findings.lines().map(str::to_owned).collect();
+                failure.help("put the file of mock rules right")
+            })?,
+        };
+        let mut catalog = Catalog::default();
+        let (providers, lacking) = wiring::providers(mode, &Arc::new(rules), &self.settings);
+        let broken = |error: pipeline_core::catalog::Duplicate| {
+            Failure::environment(format!("this program is put together wrongly: {error}"))
+                .help("this is a fault of `pipeline`: please report it")
+        };
+        for step in wiring::steps() {
+            catalog.add_step(step).map_err(broken)?;
+        }
+        for provider in providers {
+            catalog.add_provider(provider).map_err(broken)?;
+        }
+        Ok(Kinds { catalog, lacking })
+    }
+
+    /// Pipeline files as seen from the working directory.
+    pub fn sources(&self, state_dir: &Path) -> FileSources {
+        FileSources::new(self.settings.working.clone(), state_dir.join("library"))
+    }
+
+    /// Compiles a file. What was found beside errors comes with the plan.
+    ///
+    /// # Errors
+    /// The findings, at least one an error.
+    pub fn compile(
+        &self,
+        loader: &dyn SourceLoader,
+        file: &str,
+        catalog: &Catalog,
+        options: &CompileOptions,
+    ) -> Result<(Plan, Checked), Checked> {
+        let root = SourceRef::Path(file.to_owned());
+        match wiring::compile_with_sources(loader, &root, catalog, options) {
+            Ok((plan, findings)) => {
+                let sources = plan.sources().clone();
+                Ok((plan, Checked { path: file.to_owned(), findings, sources }))
+            }
+            Err((findings, sources)) => Err(Checked { path: file.to_owned(), findings, sources }),
+        }
+    }
+
+    /// The store of a state directory.
+    pub fn store(&self, state_dir: &Path) -> Arc<dyn CheckpointStore> {
+        wiring::store(state_dir)
+    }
+
+    /// An engine that uses `catalog` and keeps its runs in `store`.
+    pub fn workshop(&self, catalog: Catalog, store: Arc<dyn CheckpointStore>) -> Workshop {
+        let written = Arc::new(Written { inner: wiring::outputs(), files: Mutex::default() });
+        let outputs: Arc<dyn OutputWriter> = Arc::<Written>::clone(&written);
+        let services = Arc::new(Services { catalog, tools: wiring::tools(), outputs });
+        Workshop { engine: Engine { services, store, clock: Arc::new(SystemClock) }, written }
+    }
+}
+
+/// Does what the command line asks.
+pub async fn dispatch(cli: Cli) -> Exit {
+    let settings = match Settings::of_process(&cli.global) {
+        Ok(settings) => settings,
+        // Without a working directory there are no settings, but there is somebody to tell.
+        Err(failure) => return Console::new(&Settings::default()).fail(&failure),
+    };
+    let console = Console::new(&settings);
+    let app = App { settings, console };
+    let done = match &cli.command {
+        Command::Check(args) => command::check::check(&app, args),
+        Command::Run(args) => command::run::run(&app, args).await,
+        Command::Resume(args) => command::resume::resume(&app, args).await,
+        Command::Runs(args) => command::runs::runs(&app, args).await,
+        Command::Graph(args) => command::graph::graph(&app, args),
+        Command::Schema => command::schema::schema(&app),
+        Command::Explain(args) => command::explain::explain(&app, args),
+        Command::Doctor => command::doctor::doctor(&app),
+    };
+    done.unwrap_or_else(|failure| app.console.fail(&failure))
+}
+
+/// Writes output files and remembers which.
+pub struct Written {
+    inner: Arc<dyn OutputWriter>,
+    files: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Written {
+    /// The files, by name.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.files.lock().iter().cloned().collect()
+    }
+}
+
+#[async_trait]
+impl OutputWriter for Written {
+    async fn write(&self, run: &RunInfo, name: &str, text: &str) -> Result<PathBuf, StepError> {
+        let path = self.inner.write(run, name, text).await?;
+        self.files.lock().insert(path.clone());
+        Ok(path)
+    }
+}

@@ -1,0 +1,332 @@
+//! The command line as data.
+//!
+//! Owns [`Cli`] and one struct per command. Must not know the environment (`settings.rs`) or what a command does.
+//! A flag is here only when something honours it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Durable, supervised AI pipelines from a YAML file.
+#[derive(Debug, Parser)]
+#[command(name = "pipeline", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Flags that may stand anywhere.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that may stand anywhere.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Global {
+    /// Directory of runs, sessions and the library [default: .pipeline]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Print the result as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Tell nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Tell of every step, however deep
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Find what is wrong with pipeline files, without running them
+    Check(Check),
+    /// Run a pipeline
+    Run(Box<Run>),
+    /// Go on with a run that stopped
+    Resume(Resume),
+    /// Look into past runs
+    #[command(subcommand)]
+    Runs(Runs),
+    /// Draw a pipeline
+    Graph(Graph),
+    /// Print the JSON Schema of pipeline files, for editors
+    Schema,
+    /// Tell more about the code of a finding
+    Explain(Explain),
+    /// Look at what this machine has of what pipelines need; changes nothing
+    Doctor,
+}
+
+/// `pipeline check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Pipeline files, or directories to look for them in; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<String>,
+    /// How to print findings
+    #[arg(long, value_enum, default_value_t = FindingFormat::Text, conflicts_with = "json")]
+    pub format: FindingFormat,
+    /// Unknown keys are warnings
+    #[arg(long)]
+    pub lenient: bool,
+}
+
+/// How findings are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FindingFormat {
+    /// For people
+    Text,
+    /// One document
+    Json,
+    /// Annotations of GitHub Actions
+    Github,
+    /// SARIF 2.1.0
+    Sarif,
+}
+
+/// `pipeline run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The pipeline file; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    /// Inputs as KEY=VALUE; keys match whatever their case
+    #[arg(value_name = "KEY=VALUE")]
+    pub pairs: Vec<String>,
+    /// An input: JSON where it parses, else text; `@FILE` takes a file
+    #[arg(short, long = "input", value_name = "KEY=VALUE")]
+    pub inputs: Vec<String>,
+    /// A file with a map of inputs, YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    pub input_file: Option<PathBuf>,
+    /// Which model calls are made.
+    #[command(flatten)]
+    pub mock: Mock,
+    /// What the run may reach.
+    #[command(flatten)]
+    pub permissions: Permissions,
+    /// Limits.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Where steps work [default: workspace]
+    #[arg(long, value_name = "DIR")]
+    pub workspace_dir: Option<PathBuf>,
+    /// Where output files are written [default: outputs]
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+    /// The id of the new run, letters, digits, `-` and `_` [default: a new UUID]
+    #[arg(long, value_name = "ID")]
+    pub run_id: Option<String>,
+    /// Stop after this top-level step
+    #[arg(long, value_name = "STEP")]
+    pub until: Option<String>,
+    /// Set a variable of the pipeline's state
+    #[arg(long = "set", value_name = "VAR=VALUE")]
+    pub set: Vec<String>,
+    /// Print every event as a line of JSON on standard output
+    #[arg(long, conflicts_with = "json")]
+    pub events: bool,
+}
+
+/// `pipeline resume`.
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// The run [default: the last one that has not ended]
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Which model calls are made: a run goes on in the mode that it began in.
+    #[command(flatten)]
+    pub mock: Mock,
+    /// What the run may reach, beside what it might before.
+    #[command(flatten)]
+    pub permissions: Permissions,
+    /// Limits, in the place of those that the run began with.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Print every event as a line of JSON on standard output
+    #[arg(long, conflicts_with = "json")]
+    pub events: bool,
+}
+
+/// Which model calls are made.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Mock {
+    /// Answer every model call with the built-in mock
+    #[arg(long)]
+    pub mock: bool,
+    /// Script the mock with a file of rules; implies --mock
+    #[arg(long, value_name = "FILE")]
+    pub mock_rules: Option<PathBuf>,
+}
+
+/// What a run may reach beside what its file says.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Permissions {
+    /// Another directory that may be read
+    #[arg(long, value_name = "DIR")]
+    pub allow_read: Vec<PathBuf>,
+    /// Another directory that may be written
+    #[arg(long, value_name = "DIR")]
+    pub allow_write: Vec<PathBuf>,
+}
+
+/// Limits from outside; the tighter of these and the file's hold.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct Limits {
+    /// Stop before the run costs more US dollars
+    #[arg(long, value_name = "USD", value_parser = money)]
+    pub max_cost_usd: Option<f64>,
+    /// Most steps at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_parallel: Option<u32>,
+    /// Stop after this time, for example 90, 90s, 15m, 2h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// `pipeline runs`.
+#[derive(Debug, Subcommand)]
+pub enum Runs {
+    /// List runs, newest first
+    List,
+    /// Show how a run stands
+    Show(OneRun),
+    /// Print what happened in a run
+    Events(OneRun),
+}
+
+/// A run.
+#[derive(Debug, Args)]
+pub struct OneRun {
+    /// The run [default: the newest]
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+}
+
+/// `pipeline graph`.
+#[derive(Debug, Args)]
+pub struct Graph {
+    /// The pipeline file; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    /// The language to draw in
+    #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid, conflicts_with = "json")]
+    pub format: GraphFormat,
+}
+
+/// Languages to draw in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// Mermaid flowchart
+    Mermaid,
+    /// Graphviz
+    Dot,
+    /// Nodes and edges
+    Json,
+}
+
+/// `pipeline explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A code, as findings show it in brackets
+    #[arg(value_name = "CODE")]
+    pub code: String,
+}
+
+/// Reads `90`, `1500ms`, `90s`, `15m`, `2h`; a bare number is seconds.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("`{text}` is not a time; write for example 90s, 15m or 2h");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(expected()),
+    };
+    let number: f64 = number.parse().map_err(|_| expected())?;
+    let time = Duration::try_from_secs_f64(number * scale).map_err(|_| expected())?;
+    if time.is_zero() { Err("a time limit must be longer than nothing".to_owned()) } else { Ok(time) }
+}
+
+fn money(text: &str) -> Result<f64, String> {
+    match text.trim_start_matches('$').parse::<f64>() {
+        Ok(usd) if usd.is_finite() && usd >= 0.0 => Ok(usd),
+        _ => Err(format!("`{text}` is not an amount of US dollars; write for example 0.50")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["pipeline"], words].concat())
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_may_stand_anywhere() {
+        let orders: [&[&str]; 3] = [
+            &["--json", "--state-dir", "s", "run", "f.yaml"],
+            &["run", "--json", "f.yaml", "--state-dir", "s"],
+            &["run", "f.yaml", "--state-dir", "s", "--json"],
+        ];
+        for words in orders {
+            let cli = parse(words).unwrap();
+            assert!(cli.global.json, "{words:?}");
+            assert_eq!(cli.global.state_dir, Some("s".into()), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn run_takes_pairs_after_the_file_and_flags_between_them() {
+        let cli = parse(&["run", "f.yaml", "TOPIC=rust", "--mock", "n=3", "-i", "k=v"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not a run") };
+        assert_eq!(run.file, "f.yaml");
+        assert_eq!(run.pairs, ["TOPIC=rust", "n=3"]);
+        assert_eq!(run.inputs, ["k=v"]);
+        assert!(run.mock.mock);
+    }
+
+    #[test]
+    fn times_have_units_and_are_not_nothing() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for wrong in ["", "s", "5 minutes", "-3s", "0", "1e9", "..s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn wrong_command_lines_are_refused_with_code_two() {
+        let wrong: [&[&str]; 7] = [
+            &["check"],
+            &["run", "f.yaml", "--max-parallel", "0"],
+            &["run", "f.yaml", "--max-cost-usd", "lots"],
+            &["run", "f.yaml", "--json", "--events"],
+            &["run", "f.yaml", "-q", "-v"],
+            &["check", "f.yaml", "--format", "xml"],
+            &["nonsense"],
+        ];
+        for words in wrong {
+            assert_eq!(parse(words).expect_err("must be refused").exit_code(), 2, "{words:?}");
+        }
+        assert_eq!(parse(&["--help"]).expect_err("help is an error to clap").exit_code(), 0);
+    }
+}

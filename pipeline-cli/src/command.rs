@@ -1,0 +1,14 @@
+//! The commands, one file each.
+//!
+//! A command returns how the program ends, or a [`crate::exit::Failure`] that `app.rs` tells of.
+//! `work.rs` is what `run` and `resume` share.
+
+pub mod check;
+pub mod doctor;
+pub mod explain;
+pub mod graph;
+pub mod resume;
+pub mod run;
+pub mod runs;
+pub mod schema;
+mod work;

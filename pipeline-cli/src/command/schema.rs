@@ -1,0 +1,277 @@
+//! `pipeline schema`: JSON Schema of the pipeline file, for editors.
+//!
+//! It helps while writing; what is right is `pipeline check`'s to say. Legacy spellings are accepted there and not
+//! listed here.
+
+use pipeline_core::value::Value;
+use serde_json::{Map, json};
+
+use crate::app::App;
+use crate::exit::{Exit, Failure};
+use crate::settings::Mode;
+
+/// Types that the compiler knows and the catalog does not: control forms, and spellings of `prompt`.
+const MORE: [(&str, &str); 16] = [
+    ("parallel", "Branches, or a step for each item, at once"),
+    ("parallel_claude", "Claude tasks at once"),
+    ("claude_batch", "A Claude task for each item of a list"),
+    ("for_loop", "Steps for each item of a list"),
+    ("while_loop", "Steps as long as a condition holds"),
+    ("switch", "One of several lists of steps"),
+    ("pipeline", "Another pipeline, in a scope of its own"),
+    ("break", "Ends the nearest loop"),
+    ("continue", "Ends this turn of the nearest loop"),
+    ("claude", "A prompt to Claude"),
+    ("claude_smart", "A prompt to Claude with a preset"),
+    ("claude_session", "A prompt to Claude in a durable conversation"),
+    ("claude_extract", "A prompt to Claude, and what to take from its answer"),
+    ("claude_robust", "A prompt to Claude with retries and a fallback"),
+    ("gemini", "A prompt to Gemini"),
+    ("gemini_instructor", "A prompt to Gemini whose answer fits a schema"),
+];
+
+/// Prints the schema.
+///
+/// # Errors
+/// [`Failure`] when it cannot be written.
+pub fn schema(app: &App) -> Result<Exit, Failure> {
+    let kinds = app.kinds(Mode::Mock, None)?;
+    let steps: Vec<StepKind> = kinds
+        .catalog
+        .steps()
+        .map(|step| {
+            let spec = step.spec();
+            StepKind { kind: spec.kind, summary: spec.summary, schema: spec.schema.to_value() }
+        })
+        .collect();
+    app.console.out(&format!("{:#}\n", document(steps)))?;
+    Ok(Exit::Success)
+}
+
+/// What the schema tells of a step type.
+struct StepKind {
+    kind: &'static str,
+    summary: &'static str,
+    schema: Value,
+}
+
+fn document(steps: Vec<StepKind>) -> Value {
+    let mut kinds: Vec<Value> =
+        MORE.iter().map(|(kind, summary)| json!({"const": kind, "description": summary})).collect();
+    let mut definitions = Map::new();
+    let mut cases = Vec::new();
+    for step in steps {
+        kinds.push(json!({"const": step.kind, "description": step.summary}));
+        let name = format!("step.{}", step.kind);
+        cases.push(json!({
+            "if": {"properties": {"type": {"const": step.kind}}, "required": ["type"]},
+            "then": {"$ref": format!("#/$defs/{name}")},
+        }));
+        adopt(&name, step.schema, &mut definitions);
+    }
+    // Legacy names of types are accepted, so a name that is not listed is no error here.
+    let kind = json!({"anyOf": [{"oneOf": kinds}, {"type": "string"}], "description": "What the step does"});
+    let mut properties = step_keys();
+    properties.insert("type".to_owned(), kind);
+    definitions.insert("steps".to_owned(), json!({"type": "array", "items": {"$ref": "#/$defs/step"}}));
+    definitions.insert(
+        "step".to_owned(),
+        json!({
+            "type": "object",
+            "required": ["name"],
+            "properties": properties,
+            "allOf": cases,
+        }),
+    );
+    let workflow = json!({
+        "type": "object",
+        "required": ["name", "steps"],
+        "properties": workflow_keys(),
+    });
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "pipeline.schema/1",
+        "schema": "pipeline.schema/1",
+        "title": "A pipeline file",
+        // A file has the workflow at its top, or under `workflow`.
+        "anyOf": [
+            {"$ref": "#/$defs/workflow"},
+            {"type": "object", "required": ["workflow"],
+             "properties": {"workflow": {"$ref": "#/$defs/workflow"}}},
+        ],
+        "$defs": with_workflow(definitions, workflow),
+    })
+}
+
+fn with_workflow(mut definitions: Map<String, Value>, workflow: Value) -> Map<String, Value> {
+    definitions.insert("workflow".to_owned(), workflow);
+    definitions
+}
+
+/// Takes a step's schema in under `name`: its own definitions get names of their own, so that two steps may have one
+/// of the same name.
+fn adopt(name: &str, mut schema: Value, definitions: &mut Map<String, Value>) {
+    rename(&mut schema, name);
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("$schema");
+        // Keys that every step has stand beside the step's own.
+        object.remove("additionalProperties");
+        if let Some(Value::Object(own)) = object.remove("$defs") {
+            definitions.extend(own.into_iter().map(|(key, value)| (format!("{name}.{key}"), value)));
+        }
+    }
+    definitions.insert(name.to_owned(), schema);
+}
+
+/// Points references to a schema's own definitions at their new names.
+fn rename(schema: &mut Value, name: &str) {
+    match schema {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value.as_str().and_then(|text| text.strip_prefix("#/$defs/")) {
+                    Some(old) if key == "$ref" => *value = Value::from(format!("#/$defs/{name}.{old}")),
+                    _ => rename(value, name),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, name)),
+        _ => {}
+    }
+}
+
+/// The keys of a workflow.
+fn workflow_keys() -> Map<String, Value> {
+    let directory = |what: &str| json!({"type": "string", "description": what});
+    let map = |what: &str| json!({"type": "object", "description": what});
+    let keys = json!({
+        "name": {"type": "string", "description": "The pipeline's name"},
+        "description": {"type": "string"},
+        "version": {"type": ["string", "number"]},
+        "inputs": map("Inputs by name: a type with `required`, `default`, `enum`, or a default value"),
+        "variables": map("The state that a run begins with"),
+        "global_vars": map("Values that children see"),
+        "defaults": map("What steps have that do not say otherwise"),
+        "environment": map("`mode` and cost alerts"),
+        "budget": budget(),
+        "permissions": map("What the run may read, write, start and reach"),
+        "providers": map("Backends by name"),
+        "tools": {"description": "Tools that steps may call"},
+        "mcp_servers": map("MCP servers by name"),
+        "agents": map("Agents by name"),
+        "hooks": {"description": "Hooks of the Claude agent"},
+        "functions": map("Functions that models may call, by name"),
+        "workspace_dir": directory("Where steps work"),
+        "output_dir": directory("Where output files are written"),
+        "checkpoint_dir": directory("Where runs are kept"),
+        "steps": {"$ref": "#/$defs/steps"},
+        "outputs": map("What a run returns: an expression for each name"),
+    });
+    into_map(keys)
+}
+
+/// The keys that every step has.
+fn step_keys() -> Map<String, Value> {
+    let time = |what: &str| json!({"type": ["string", "number"], "description": what});
+    let keys = json!({
+        "name": {"type": "string", "description": "Unique among its neighbours"},
+        "description": {"type": "string"},
+        "condition": {"description": "The step runs only when this holds"},
+        "when": {"description": "The same as `condition`"},
+        "needs": {"type": "array", "items": {"type": "string"},
+            "description": "Steps that must have ended before; makes its list a graph"},
+        "timeout": time("Deadline of one attempt, for example 90s or 5m"),
+        "effects": {"enum": ["repeatable", "once"],
+            "description": "Whether an attempt that a crash cut off may run again"},
+        "workspace": {"enum": ["own", "shared"]},
+        "retry": {"type": "object", "properties": {
+            "max_attempts": {"type": "integer", "minimum": 1, "description": "The first try included"},
+            "backoff": {"enum": ["fixed", "linear", "exponential"]},
+            "base_delay": time("Delay before the second try"),
+            "max_delay": time("No delay is longer"),
+            "jitter": {"type": "boolean"},
+            "on": {"type": "array", "items": {"type": "string"}, "description": "Kinds of error"},
+        }},
+        "continue_on_error": {"type": "boolean"},
+        "on_error": {"description": "A value to go on with, or steps to run instead"},
+        "output_to_file": {"type": "string", "description": "File below the output directory"},
+        "output_schema": {"type": "object", "description": "JSON Schema that the answer must fit"},
+        "budget": budget(),
+        "cache": {"type": ["boolean", "string", "number"]},
+        "streaming": {"type": "boolean"},
+        "steps": {"$ref": "#/$defs/steps"},
+    });
+    into_map(keys)
+}
+
+fn budget() -> Value {
+    json!({"type": "object", "description": "Limits", "properties": {
+        "max_cost_usd": {"type": "number", "minimum": 0},
+        "max_tokens": {"type": "integer", "minimum": 0},
+        "max_steps": {"type": "integer", "minimum": 0},
+        "max_duration": {"type": ["string", "number"]},
+        "max_parallel": {"type": "integer", "minimum": 1},
+    }})
+}
+
+fn into_map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn example() -> Value {
+        let schema = |name: &str| {
+            json!({
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {"mode": {"$ref": "#/$defs/Mode"}},
+                "$defs": {"Mode": {"enum": [name]}},
+            })
+        };
+        document(vec![
+            StepKind { kind: "one", summary: "First", schema: schema("x") },
+            StepKind { kind: "two", summary: "Second", schema: schema("y") },
+        ])
+    }
+
+    /// Every reference in a schema.
+    fn references<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
+        match schema {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str));
+                fields.values().for_each(|value| references(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = example();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 6);
+        for reference in found {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn definitions_of_two_steps_do_not_meet() {
+        let definitions = &example()["$defs"];
+        assert_eq!(definitions["step.one.Mode"], json!({"enum": ["x"]}));
+        assert_eq!(definitions["step.two.Mode"], json!({"enum": ["y"]}));
+        assert_eq!(definitions["step.two"]["properties"]["mode"]["$ref"], "#/$defs/step.two.Mode");
+        assert_eq!(definitions["step.one"].get("additionalProperties"), None);
+    }
+}

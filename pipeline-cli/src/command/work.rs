@@ -1,0 +1,211 @@
+//! What `run` and `resume` share: watching a run, stopping it, and telling how it ended.
+//!
+//! Must not know how a run is begun.
+
+use std::future::{Future, pending};
+use std::io::Write;
+use std::path::Path;
+
+use pipeline_core::engine::{EngineError, RunControl, RunReport};
+use pipeline_core::fact::RunStatus;
+use pipeline_core::plan::Plan;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, Written};
+use crate::exit::{Exit, Failure};
+use crate::report::events::EventLines;
+use crate::report::plain::Plain;
+use crate::report::terminal::{self, Live};
+use crate::report::{diagnostics, json, summary};
+use crate::settings::Settings;
+use crate::supervise::{Ended, ProcessSignals, Signal, supervise};
+use crate::walk;
+
+/// Somebody who watches a run.
+pub struct Watch {
+    live: Option<Live>,
+    stop: CancellationToken,
+    events: bool,
+}
+
+impl Watch {
+    /// Reporters as the settings want them; `events` adds lines of JSON on standard output.
+    pub fn new(app: &App, events: bool) -> (Self, RunControl) {
+        let mut control = RunControl::default();
+        let mut live = None;
+        if events {
+            control.sinks.push(Box::new(EventLines::new(std::io::stdout())));
+        }
+        if app.settings.live {
+            let line = Live::new(app.settings.colour_err);
+            control.sinks.push(Box::new(line.sink(std::io::stderr(), app.settings.verbose)));
+            live = Some(line);
+        } else if !app.settings.quiet {
+            control.sinks.push(Box::new(Plain::new(app.console.stderr(), app.settings.verbose)));
+        }
+        (Self { live, stop: control.stop.clone(), events }, control)
+    }
+
+    /// Works until the run ends or stops; the first signal stops it, the second leaves it.
+    ///
+    /// # Errors
+    /// [`Failure`] when the run could not be worked on.
+    pub async fn conduct(
+        &self,
+        app: &App,
+        resume: &str,
+        work: impl Future<Output = Result<RunReport, EngineError>>,
+    ) -> Result<Conducted, Failure> {
+        let mut signals = ProcessSignals::listen().map_err(|error| {
+            Failure::environment(format!(
+                "signals cannot be handled, so a run could not be stopped safely: {error}"
+            ))
+        })?;
+        let told = |_| {
+            self.wipe();
+            app.console.note("stopping: the state is being saved (again to stop at once)");
+        };
+        let beside = async {
+            match &self.live {
+                Some(live) => live.redraw(tokio::io::stderr(), terminal::width).await,
+                None => pending().await,
+            }
+        };
+        let ended = supervise(work, &self.stop, &mut signals, told, beside).await;
+        self.wipe();
+        match ended {
+            Ended::Work(report, signal) => Ok(Conducted::Report(Box::new(report?), signal)),
+            Ended::Abandoned(signal) => {
+                app.console.err(&format!("stopped at once; what was recorded is safe, go on with: {resume}"));
+                Ok(Conducted::Abandoned(signal))
+            }
+        }
+    }
+
+    fn wipe(&self) {
+        if self.live.is_some() {
+            let mut stream = std::io::stderr();
+            // When the terminal is gone there is nothing to wipe.
+            let _gone = stream.write_all(Live::wipe().as_bytes()).and_then(|()| stream.flush());
+        }
+    }
+
+    /// Tells how a run ended and gives the program's exit code.
+    ///
+    /// # Errors
+    /// [`Failure`] when the result cannot be written.
+    pub fn tell(
+        &self,
+        app: &App,
+        conducted: Conducted,
+        written: &Written,
+        resume: &str,
+    ) -> Result<Exit, Failure> {
+        let (report, signal) = match conducted {
+            Conducted::Abandoned(signal) => return Ok(signal.exit()),
+            Conducted::Report(report, signal) => (report, signal),
+        };
+        if app.settings.json {
+            app.console.out(&format!("{:#}\n", json::run(&report)))?;
+        } else if !self.events {
+            app.console.out(&summary::outputs(report.outputs.json()))?;
+        }
+        let exit = exit_of(report.status, signal);
+        if !app.console.quiet || exit != Exit::Success {
+            let ending = summary::ending(&report, &written.files(), &app.settings.working, resume);
+            app.console.err(&ending);
+        }
+        Ok(exit)
+    }
+}
+
+/// How conducted work came out.
+pub enum Conducted {
+    /// The run ended or stopped; the signal that asked for it, if one did.
+    Report(Box<RunReport>, Option<Signal>),
+    /// A second signal: nobody waited for the run.
+    Abandoned(Signal),
+}
+
+/// A run that a signal stopped has that signal's code; one that ended anyway has its own.
+fn exit_of(status: RunStatus, signal: Option<Signal>) -> Exit {
+    match (status, signal) {
+        (RunStatus::Interrupted, Some(signal)) => signal.exit(),
+        (status, _) => Exit::of_status(status),
+    }
+}
+
+/// Refuses a live run of a plan whose steps name a provider that has no credential.
+///
+/// # Errors
+/// An environment [`Failure`] that names every variable that is missing.
+pub fn check_credentials(plan: &Plan, lacking: &[&'static str]) -> Result<(), Failure> {
+    let used = walk::providers(plan);
+    let missing: Vec<&str> = lacking.iter().copied().filter(|name| used.contains(*name)).collect();
+    match missing_credentials(&missing) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}
+
+fn missing_credentials(providers: &[&str]) -> Option<Failure> {
+    let sentence = |name: &&str| {
+        let known = Settings::credentials().iter().find(|(provider, _)| provider == name);
+        let variables = known.map_or_else(|| "its API key".to_owned(), |(_, v)| v.join(" or "));
+        format!("the credential for `{name}` is missing: set {variables}")
+    };
+    let mut failure = Failure::environment("");
+    failure.messages = providers.iter().map(sentence).collect();
+    (!providers.is_empty()).then(|| failure.help("or run with --mock, which calls nobody"))
+}
+
+/// Tells what a compilation found, for people; nothing when they asked for quiet and there is no error.
+///
+/// # Errors
+/// [`Failure`] when the document cannot be written.
+pub fn tell_findings(app: &App, checked: &diagnostics::Checked, is_refused: bool) -> Result<(), Failure> {
+    if is_refused || !app.console.quiet {
+        let text = diagnostics::text(checked);
+        if !text.is_empty() {
+            app.console.err(text.trim_end());
+        }
+    }
+    if is_refused && app.settings.json {
+        app.console.out(&format!("{:#}\n", diagnostics::json(std::slice::from_ref(checked))))?;
+    }
+    Ok(())
+}
+
+/// The command that goes on with a run.
+pub fn resume_command(app: &App, run: &str, state_dir: &Path) -> String {
+    match app.settings.state_flag_for(state_dir) {
+        Some(dir) => format!("pipeline resume {run} --state-dir {dir}"),
+        None => format!("pipeline resume {run}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_signal_decides_only_over_a_run_that_it_interrupted() {
+        assert_eq!(exit_of(RunStatus::Interrupted, Some(Signal::Terminate)).code(), 143);
+        assert_eq!(exit_of(RunStatus::Interrupted, Some(Signal::Interrupt)).code(), 130);
+        assert_eq!(exit_of(RunStatus::Interrupted, None).code(), 130);
+        assert_eq!(exit_of(RunStatus::Ok, Some(Signal::Interrupt)).code(), 0);
+        assert_eq!(exit_of(RunStatus::Failed, Some(Signal::Terminate)).code(), 1);
+    }
+
+    #[test]
+    fn every_missing_credential_is_named_with_its_variables_and_the_mock() {
+        let failure = missing_credentials(&["claude", "gemini"]).unwrap();
+        assert_eq!(failure.exit.code(), 3);
+        let text = failure.to_string();
+        assert!(text.contains("ANTHROPIC_API_KEY") && text.contains("GEMINI_API_KEY"), "{text}");
+        assert!(failure.help.unwrap().contains("--mock"));
+        assert_eq!(missing_credentials(&[]), None);
+    }
+}

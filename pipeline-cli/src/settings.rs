@@ -1,0 +1,280 @@
+//! What the surroundings say: environment variables, the working directory, whether somebody watches.
+//!
+//! Owns [`Settings`] and the order in which a flag, the environment, the pipeline file and a default win. The only
+//! module that reads the environment. Must not know what commands do with it.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use pipeline_core::plan;
+
+use crate::args::Global;
+use crate::exit::Failure;
+
+/// Variables that give a provider its credential, best first.
+const CREDENTIALS: [(&str, &[&str]); 3] = [
+    ("claude", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"]),
+    ("gemini", &["GEMINI_API_KEY", "GOOGLE_API_KEY"]),
+    ("openai", &["OPENAI_API_KEY"]),
+];
+
+/// What the surroundings say, read once when the program starts.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Where the program was started, absolute.
+    pub working: PathBuf,
+    /// Prints JSON.
+    pub json: bool,
+    /// Tells nothing but errors.
+    pub quiet: bool,
+    /// Tells of every step.
+    pub verbose: bool,
+    /// Standard output may carry colour.
+    pub colour_out: bool,
+    /// Standard error may carry colour.
+    pub colour_err: bool,
+    /// Standard error is a terminal that can redraw a line.
+    pub live: bool,
+    /// `--state-dir`.
+    state_flag: Option<PathBuf>,
+    variables: BTreeMap<String, String>,
+}
+
+/// Which model calls a run makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Real ones.
+    Live,
+    /// None: the mock answers.
+    Mock,
+    /// Real ones where there is a credential, else the mock.
+    Mixed,
+}
+
+impl Mode {
+    /// The name that manifests have.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Mock => "mock",
+            Self::Mixed => "mixed",
+        }
+    }
+
+    /// The mode of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Live, Self::Mock, Self::Mixed].into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+impl Settings {
+    /// Reads the surroundings of this process.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no working directory.
+    pub fn of_process(flags: &Global) -> Result<Self, Failure> {
+        let working = std::env::current_dir().map_err(|error| {
+            Failure::environment(format!("the working directory cannot be used: {error}"))
+                .help("change to a directory that exists")
+        })?;
+        // A variable that is not Unicode cannot be one of ours.
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let terminals = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
+        Ok(Self::new(flags, working, variables, terminals))
+    }
+
+    /// The same from parts: what a test has. `terminals` is for standard output and standard error.
+    pub fn new(
+        flags: &Global,
+        working: PathBuf,
+        variables: BTreeMap<String, String>,
+        terminals: (bool, bool),
+    ) -> Self {
+        let set = |name: &str| variables.get(name).is_some_and(|v| !v.is_empty());
+        let forced = set("CLICOLOR_FORCE") && variables.get("CLICOLOR_FORCE").is_none_or(|v| v != "0");
+        let dumb = variables.get("TERM").is_some_and(|term| term == "dumb");
+        let colour = |terminal: bool| !set("NO_COLOR") && (forced || (terminal && !dumb));
+        Self {
+            json: flags.json,
+            quiet: flags.quiet,
+            verbose: flags.verbose > 0,
+            colour_out: colour(terminals.0),
+            colour_err: colour(terminals.1),
+            live: terminals.1 && !dumb && !flags.quiet,
+            state_flag: flags.state_dir.clone(),
+            working,
+            variables,
+        }
+    }
+
+    /// A variable that is set to something.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Those of `names` that are set, for expressions that were given leave to read them.
+    pub fn select(&self, names: &[String]) -> BTreeMap<String, String> {
+        names.iter().filter_map(|name| Some((name.clone(), self.variables.get(name)?.clone()))).collect()
+    }
+
+    /// A path as seen from the working directory.
+    pub fn absolute(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.working.join(path)
+    }
+
+    /// The state directory: flag, `PIPELINE_CHECKPOINT_DIR`, the file's `checkpoint_dir`, `.pipeline`.
+    pub fn state_dir(&self, file: Option<&plan::Settings>) -> PathBuf {
+        let written = file.and_then(|f| f.checkpoint_dir.as_deref());
+        self.directory(self.state_flag.as_deref(), "PIPELINE_CHECKPOINT_DIR", written, ".pipeline")
+    }
+
+    /// The argument of `--state-dir` that a later command needs to find `state_dir`; `None` when it finds it anyway.
+    pub fn state_flag_for(&self, state_dir: &Path) -> Option<String> {
+        let found = self.directory(None, "PIPELINE_CHECKPOINT_DIR", None, ".pipeline");
+        if found == state_dir {
+            return None;
+        }
+        let dir = state_dir.strip_prefix(&self.working).unwrap_or(state_dir).display().to_string();
+        let is_plain = dir.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c));
+        Some(if is_plain { dir } else { format!("'{}'", dir.replace('\'', "'\\''")) })
+    }
+
+    /// The workspace: flag, `PIPELINE_WORKSPACE_DIR`, the file's `workspace_dir`, `workspace`.
+    pub fn workspace_dir(&self, flag: Option<&Path>, file: &plan::Settings) -> PathBuf {
+        self.directory(flag, "PIPELINE_WORKSPACE_DIR", file.workspace_dir.as_deref(), "workspace")
+    }
+
+    /// The output directory: flag, `PIPELINE_OUTPUT_DIR`, the file's `output_dir`, `outputs`.
+    pub fn output_dir(&self, flag: Option<&Path>, file: &plan::Settings) -> PathBuf {
+        self.directory(flag, "PIPELINE_OUTPUT_DIR", file.output_dir.as_deref(), "outputs")
+    }
+
+    fn directory(&self, flag: Option<&Path>, variable: &str, file: Option<&str>, default: &str) -> PathBuf {
+        let path = flag
+            .or_else(|| self.variable(variable).map(Path::new))
+            .or(file.map(Path::new))
+            .unwrap_or_else(|| Path::new(default));
+        // Without `.` and `..` the result reads well in messages; links are left to the system.
+        crate::sources::plain(&self.absolute(path))
+    }
+
+    /// The mode: `--mock`, then `TEST_MODE`, then live.
+    ///
+    /// # Errors
+    /// [`Failure`] for a `TEST_MODE` that is none of the three.
+    pub fn mode(&self, mock: bool) -> Result<Mode, Failure> {
+        if mock {
+            return Ok(Mode::Mock);
+        }
+        let Some(name) = self.variable("TEST_MODE") else { return Ok(Mode::Live) };
+        Mode::named(name).ok_or_else(|| {
+            Failure::usage(format!("TEST_MODE is `{name}`, which is not a mode"))
+                .help("set it to mock, mixed or live, or unset it")
+        })
+    }
+
+    /// Provider names with the variables that would give them a credential.
+    pub fn credentials() -> &'static [(&'static str, &'static [&'static str])] {
+        &CREDENTIALS
+    }
+
+    /// Whether the provider `name` has what it needs to be called. One that needs no credential always has.
+    pub fn has_credential(&self, name: &str) -> bool {
+        CREDENTIALS
+            .iter()
+            .find(|(provider, _)| *provider == name)
+            .is_none_or(|(_, variables)| variables.iter().any(|v| self.variable(v).is_some()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn settings(flags: &Global, variables: &[(&str, &str)], terminals: (bool, bool)) -> Settings {
+        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Settings::new(flags, PathBuf::from("/home/me"), variables, terminals)
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
+        let file = plan::Settings {
+            checkpoint_dir: Some("from-file".to_owned()),
+            output_dir: Some("./out".to_owned()),
+            ..plan::Settings::default()
+        };
+        let flags = Global { state_dir: Some("from-flag".into()), ..Global::default() };
+        let variables = [("PIPELINE_CHECKPOINT_DIR", "/from-env")];
+        let cases = [
+            (settings(&flags, &variables, (false, false)), Some(&file), "/home/me/from-flag"),
+            (settings(&Global::default(), &variables, (false, false)), Some(&file), "/from-env"),
+            (settings(&Global::default(), &[], (false, false)), Some(&file), "/home/me/from-file"),
+            (settings(&Global::default(), &[], (false, false)), None, "/home/me/.pipeline"),
+        ];
+        for (settings, file, expected) in cases {
+            assert_eq!(settings.state_dir(file), PathBuf::from(expected));
+        }
+        let plain = settings(&Global::default(), &[], (false, false));
+        assert_eq!(plain.output_dir(None, &file), PathBuf::from("/home/me/out"));
+        assert_eq!(plain.output_dir(Some(Path::new("../x")), &file), PathBuf::from("/home/x"));
+        assert_eq!(plain.workspace_dir(None, &file), PathBuf::from("/home/me/workspace"));
+    }
+
+    #[test]
+    fn a_hint_names_a_state_directory_only_when_it_would_not_be_found() {
+        let flags = Global { state_dir: Some("my runs".into()), ..Global::default() };
+        let settings = settings(&flags, &[], (false, false));
+        assert_eq!(settings.state_flag_for(&settings.state_dir(None)).as_deref(), Some("'my runs'"));
+        assert_eq!(settings.state_flag_for(Path::new("/home/me/.pipeline")), None);
+        assert_eq!(settings.state_flag_for(Path::new("/data/p")).as_deref(), Some("/data/p"));
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let settings = settings(
+            &Global::default(),
+            &[("PIPELINE_OUTPUT_DIR", ""), ("ANTHROPIC_API_KEY", "")],
+            (false, false),
+        );
+        assert!(settings.output_dir(None, &plan::Settings::default()).ends_with("outputs"));
+        assert!(!settings.has_credential("claude"));
+    }
+
+    #[test]
+    fn colour_needs_a_terminal_unless_forced_and_no_color_forbids_it() {
+        let colour = |variables: &[(&str, &str)], terminal| {
+            settings(&Global::default(), variables, (terminal, terminal)).colour_err
+        };
+        assert!(colour(&[], true));
+        assert!(!colour(&[], false));
+        assert!(colour(&[("CLICOLOR_FORCE", "1")], false));
+        assert!(!colour(&[("CLICOLOR_FORCE", "0")], false));
+        assert!(!colour(&[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")], true));
+        assert!(!colour(&[("TERM", "dumb")], true));
+    }
+
+    #[test]
+    fn the_mode_follows_flag_then_test_mode() {
+        let with = |value: &str| settings(&Global::default(), &[("TEST_MODE", value)], (false, false));
+        assert_eq!(with("live").mode(true), Ok(Mode::Mock));
+        assert_eq!(with("mock").mode(false), Ok(Mode::Mock));
+        assert_eq!(with("mixed").mode(false), Ok(Mode::Mixed));
+        assert_eq!(with("").mode(false), Ok(Mode::Live));
+        let refused = with("mokc").mode(false).expect_err("not a mode");
+        assert!(refused.to_string().contains("mokc"), "{refused}");
+    }
+
+    #[test]
+    fn a_provider_takes_any_of_its_variables_and_ollama_needs_none() {
+        let google = settings(&Global::default(), &[("GOOGLE_API_KEY", "k")], (false, false));
+        assert!(google.has_credential("gemini"));
+        assert!(!google.has_credential("openai"));
+        assert!(google.has_credential("ollama"));
+        assert_eq!(google.select(&["GOOGLE_API_KEY".to_owned(), "OTHER".to_owned()]).len(), 1);
+    }
+}

@@ -1,0 +1,239 @@
+//! What a run must remember beside its plan, so that any later process can go on with it.
+//!
+//! Owns [`Kept`], the `settings` of a manifest, and how it becomes a [`RunSetup`]. Must not read the environment or the
+//! command line: whoever makes a [`Kept`] has done that.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use pipeline_core::engine::RunSetup;
+use pipeline_core::plan::{Budget, Inputs};
+use pipeline_core::step::{RunDirs, RunInfo};
+use pipeline_core::store::Manifest;
+use pipeline_core::value::{Data, Value};
+use serde::{Deserialize, Serialize};
+
+use crate::args::{Limits, Permissions};
+use crate::exit::Failure;
+
+/// What the composition root stores in a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Where the command was started.
+    pub working: PathBuf,
+    /// The workspace.
+    pub workspace: PathBuf,
+    /// Where output files go.
+    pub output: PathBuf,
+    /// Further roots that may be read.
+    pub read: Vec<PathBuf>,
+    /// Further roots that may be written.
+    pub write: Vec<PathBuf>,
+    /// Limits from the command line.
+    pub limits: Budget,
+    /// `--until`.
+    pub until: Option<String>,
+    /// `--set`.
+    pub state: BTreeMap<String, Data>,
+    /// Values of the variables that the pipeline may read.
+    pub env: BTreeMap<String, String>,
+    /// The file of mock rules.
+    pub mock_rules: Option<RulesText>,
+    /// What is invented follows from it.
+    pub seed: u64,
+}
+
+/// A file of mock rules as it was when the run began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesText {
+    /// How messages call it.
+    pub name: String,
+    /// The rules.
+    pub text: String,
+}
+
+impl RulesText {
+    /// The `seed` that the rules name; 0 when they name none. Rules that cannot be read are refused elsewhere.
+    pub fn seed(&self) -> u64 {
+        #[derive(Deserialize)]
+        struct Seed {
+            #[serde(default)]
+            seed: u64,
+        }
+        serde_yaml::from_str::<Seed>(&self.text).map_or(0, |rules| rules.seed)
+    }
+}
+
+impl Kept {
+    /// What the manifest remembers.
+    ///
+    /// # Errors
+    /// [`Failure`] when it was written by a version that keeps other things.
+    pub fn of(manifest: &Manifest) -> Result<Self, Failure> {
+        serde_json::from_value(manifest.settings.clone()).map_err(|error| {
+            let run = &manifest.run_id;
+            Failure::environment(format!("the settings of run {run} cannot be read: {error}"))
+                .help(format!("it was created by version {}; use that one", manifest.program))
+        })
+    }
+
+    /// The form that a manifest stores.
+    ///
+    /// # Errors
+    /// [`Failure`] for a path that is not Unicode.
+    pub fn to_value(&self) -> Result<Value, Failure> {
+        serde_json::to_value(self).map_err(|error| {
+            Failure::environment(format!("the settings of the run cannot be stored: {error}"))
+                .help("use directories whose names are Unicode")
+        })
+    }
+
+    /// Widens what the run may reach.
+    pub fn allow(&mut self, more: &Permissions) {
+        self.read.extend(more.allow_read.iter().map(|dir| self.working.join(dir)));
+        self.write.extend(more.allow_write.iter().map(|dir| self.working.join(dir)));
+    }
+
+    /// Replaces the limits that are given anew.
+    pub fn limit(&mut self, limits: &Limits) {
+        if limits.max_cost_usd.is_some() {
+            self.limits.max_cost_usd = limits.max_cost_usd;
+        }
+        if let Some(most) = limits.max_parallel {
+            self.limits.max_parallel = usize::try_from(most).ok();
+        }
+        if limits.timeout.is_some() {
+            self.limits.max_duration = limits.timeout;
+        }
+    }
+
+    /// What the engine is given for the run of `manifest`, whose own directory is `run_dir`.
+    pub fn setup(&self, manifest: &Manifest, run_dir: PathBuf) -> RunSetup {
+        let dirs = RunDirs {
+            working: self.working.clone(),
+            pipeline: manifest.pipeline_dir.clone(),
+            workspace: self.workspace.clone(),
+            output: self.output.clone(),
+            run: run_dir,
+            read: self.read.clone(),
+            write: self.write.clone(),
+        };
+        RunSetup {
+            info: RunInfo {
+                id: manifest.run_id.clone(),
+                workflow: manifest.workflow.clone(),
+                started_at: manifest.created_at,
+                seed: self.seed,
+                mock: manifest.mode == "mock",
+                dirs,
+            },
+            inputs: inputs_of(&manifest.inputs),
+            env: self.env.clone(),
+            state: self.state.clone(),
+            limits: self.limits.clone(),
+            until: self.until.clone(),
+        }
+    }
+}
+
+/// A run's own directory.
+pub fn run_dir(state_dir: &Path, run: &str) -> PathBuf {
+    state_dir.join("runs").join(run)
+}
+
+/// Checks an id that a person chose: it becomes the name of a directory.
+///
+/// # Errors
+/// A usage [`Failure`].
+pub fn check_run_id(id: &str) -> Result<(), Failure> {
+    let is_plain = id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if (1..=128).contains(&id.len()) && is_plain && !id.starts_with('-') {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("`{id}` cannot be the id of a run"))
+        .help("use up to 128 letters, digits, `-` and `_`, and do not begin with `-`"))
+}
+
+fn inputs_of(stored: &Value) -> Inputs {
+    match stored {
+        Value::Object(fields) => fields.iter().map(|(k, v)| (k.clone(), Data::new(v.clone()))).collect(),
+        _ => Inputs::new(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use super::*;
+    use pipeline_core::clock::Timestamp;
+    use pipeline_core::value::Hash;
+    use serde_json::json;
+    use std::time::Duration;
+
+    pub(crate) fn manifest(settings: Value) -> Manifest {
+        Manifest {
+            run_id: "r1".to_owned(),
+            workflow: "demo".to_owned(),
+            source_path: "demo.yaml".to_owned(),
+            pipeline_dir: "/p".into(),
+            source_hash: Hash::of_bytes(b""),
+            plan: Hash::of_bytes(b"plan"),
+            mode: "mock".to_owned(),
+            inputs: json!({"topic": "rust"}),
+            settings,
+            created_at: Timestamp(1_700_000_000_000),
+            program: "0.1.0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_resume_has_what_the_run_began_with() {
+        let mut kept = Kept { working: "/w".into(), seed: 7, until: Some("b".to_owned()), ..Kept::default() };
+        kept.limit(&Limits { timeout: Some(Duration::from_millis(1500)), ..Limits::default() });
+        kept.allow(&Permissions { allow_read: vec!["docs".into()], allow_write: vec!["/abs".into()] });
+        kept.state.insert("x".to_owned(), Data::new(json!([1])));
+        kept.mock_rules = Some(RulesText { name: "r.yaml".to_owned(), text: "seed: 7".to_owned() });
+        let stored = manifest(kept.to_value().unwrap());
+        let again = Kept::of(&stored).unwrap();
+        assert_eq!(again, kept);
+        let setup = again.setup(&stored, run_dir(Path::new("/s"), "r1"));
+        assert_eq!(setup.info.dirs.run, PathBuf::from("/s/runs/r1"));
+        assert_eq!(setup.info.dirs.read, [PathBuf::from("/w/docs")]);
+        assert_eq!(setup.info.dirs.write, [PathBuf::from("/abs")]);
+        assert_eq!(setup.limits.max_duration, Some(Duration::from_millis(1500)));
+        assert_eq!(setup.inputs["topic"].json(), &json!("rust"));
+        assert!(setup.info.mock);
+    }
+
+    #[test]
+    fn new_limits_replace_only_what_they_name() {
+        let mut kept = Kept::default();
+        kept.limit(&Limits { max_cost_usd: Some(1.0), max_parallel: Some(2), timeout: None });
+        kept.limit(&Limits { max_cost_usd: Some(5.0), ..Limits::default() });
+        assert_eq!(kept.limits.max_cost_usd, Some(5.0));
+        assert_eq!(kept.limits.max_parallel, Some(2));
+    }
+
+    #[test]
+    fn settings_of_another_kind_are_refused_with_their_version() {
+        let failure = Kept::of(&manifest(json!({"working": 3}))).expect_err("refused");
+        assert_eq!(failure.exit.code(), 3);
+        assert!(failure.help.unwrap().contains("0.1.0"));
+    }
+
+    #[test]
+    fn a_run_id_cannot_leave_its_directory() {
+        for id in ["../x", "", "a/b", ".", "-x", "a b", &"x".repeat(129)] {
+            assert!(check_run_id(id).is_err(), "{id}");
+        }
+        assert!(check_run_id("nightly_2026-01-01").is_ok());
+    }
+
+    #[test]
+    fn the_seed_of_rules_is_found_and_zero_without_one() {
+        let rules = |text: &str| RulesText { name: String::new(), text: text.to_owned() }.seed();
+        assert_eq!(rules("seed: 9\nrules:\n  - text: x\n"), 9);
+        assert_eq!(rules("rules: []\n"), 0);
+    }
+}
