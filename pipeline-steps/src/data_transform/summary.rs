@@ -19,16 +19,21 @@ pub(super) fn group_by(operation: &Operation, rows: Vec<Value>) -> Result<Data, 
     let Some(field) = &operation.field else {
         return Err(StepError::invalid("`field` is missing").help("add `field: …` to the operation"));
     };
-    let groups = grouped(rows, field).into_iter();
-    Ok(Data::Groups(groups.map(|(_, (name, rows))| (cell::text(&name), Value::Array(rows))).collect()))
+    // Names of a map are text: 1 and "1" are one group.
+    let groups = grouped(rows, field, cell::text).into_iter();
+    Ok(Data::Groups(groups.map(|(name, (_, rows))| (name, Value::Array(rows))).collect()))
 }
 
-/// Rows by identity of a field's value, each with the value itself.
-fn grouped(rows: Vec<Value>, field: &str) -> IndexMap<String, (Value, Vec<Value>)> {
+/// Rows by a field's value, as `name` tells values apart; each group with its first value.
+fn grouped(
+    rows: Vec<Value>,
+    field: &str,
+    name: impl Fn(&Value) -> String,
+) -> IndexMap<String, (Value, Vec<Value>)> {
     let mut groups: IndexMap<String, (Value, Vec<Value>)> = IndexMap::new();
     for row in rows {
         let key = cell::get(&row, field).cloned().unwrap_or(Value::Null);
-        groups.entry(cell::identity(&key)).or_insert_with(|| (key, Vec::new())).1.push(row);
+        groups.entry(name(&key)).or_insert_with(|| (key, Vec::new())).1.push(row);
     }
     groups
 }
@@ -41,7 +46,7 @@ pub(super) fn aggregate(operation: &Operation, data: Data) -> Result<Data, StepE
         (Data::Rows(rows), Some(by)) => {
             let name = operation.alias.clone().unwrap_or_else(|| operation.function.name().to_owned());
             let mut all = Vec::new();
-            for (_, (key, rows)) in grouped(rows, by) {
+            for (_, (key, rows)) in grouped(rows, by, cell::identity) {
                 let mut row = Map::new();
                 row.insert(by.clone(), key);
                 row.insert(name.clone(), compute(operation.function, field, &rows)?);
@@ -63,14 +68,8 @@ pub(super) fn aggregate(operation: &Operation, data: Data) -> Result<Data, StepE
 }
 
 fn compute(function: Function, field: Option<&str>, rows: &[Value]) -> Result<Value, StepError> {
-    let present = |row| match field {
-        // The input was the list of that name itself: its elements are the values.
-        Some(_) if !matches!(row, Value::Object(_) | Value::Array(_)) => Some(row).filter(|r| !r.is_null()),
-        Some(field) => cell::get(row, field),
-        None => Some(row).filter(|r| !r.is_null()),
-    };
     let values: Vec<(usize, &Value)> =
-        rows.iter().enumerate().filter_map(|(i, row)| Some((i, present(row)?))).collect();
+        rows.iter().enumerate().filter_map(|(i, row)| Some((i, present(row, field)?))).collect();
     let plain = || values.iter().map(|(_, v)| *v);
     Ok(match function {
         Function::Count => values.len().into(),
@@ -90,6 +89,16 @@ fn compute(function: Function, field: Option<&str>, rows: &[Value]) -> Result<Va
         }
         Function::Median => median(numbers(function, field, &values)?),
     })
+}
+
+/// What a row contributes; nothing when it is null or not there.
+fn present<'r>(row: &'r Value, field: Option<&str>) -> Option<&'r Value> {
+    match field {
+        // The rows are the plain values of a list that `field` named.
+        Some(_) if !matches!(row, Value::Object(_) | Value::Array(_)) => Some(row).filter(|r| !r.is_null()),
+        Some(field) => cell::get(row, field),
+        None => Some(row).filter(|r| !r.is_null()),
+    }
 }
 
 fn numbers<'v>(
