@@ -1,0 +1,283 @@
+//! Operations that make rows of rows.
+//!
+//! Owns [`Data`], what stands between two operations, and every operation that keeps a list a list. Each takes its rows by
+//! value, so that a million of them are moved and never copied. Must not know the step's context.
+
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+
+use pipeline_core::error::StepError;
+use pipeline_core::expr::{ExprError, RowExpr};
+use pipeline_core::value::Value;
+use serde_json::Map;
+
+use super::cell;
+use super::config::{Fields, JoinType, Key, Keys, Operation, Order};
+
+/// After so many evaluated rows, other tasks get their turn and a deadline is noticed.
+const YIELD_EVERY: usize = 1024;
+
+/// What stands between two operations.
+pub(super) enum Data {
+    /// A list of rows.
+    Rows(Vec<Value>),
+    /// What `group_by` made: a list of rows for each key.
+    Groups(Map<String, Value>),
+    /// A single value: what an aggregate gave, or an input that is not a list.
+    One(Value),
+}
+
+impl Data {
+    /// The list `field` of a map, where the map has it.
+    pub(super) fn inner_list(self, field: Option<&str>) -> Self {
+        match (self, field) {
+            (Self::One(Value::Object(mut fields)), Some(name))
+                if fields.get(name).is_some_and(Value::is_array) =>
+            {
+                match fields.remove(name) {
+                    Some(Value::Array(rows)) => Self::Rows(rows),
+                    _ => Self::One(Value::Object(fields)),
+                }
+            }
+            (data, _) => data,
+        }
+    }
+}
+
+fn lacks(key: &str) -> StepError {
+    StepError::invalid(format!("`{key}` is missing")).help(format!("add `{key}: …` to the operation"))
+}
+
+fn at_row(index: usize, error: ExprError) -> StepError {
+    let trouble = StepError::invalid(format!("row {}: {}", index + 1, error.message));
+    match error.help {
+        Some(help) => trouble.help(help),
+        None => trouble,
+    }
+}
+
+async fn breathe(index: usize) {
+    if index % YIELD_EVERY == YIELD_EVERY - 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Keeps the rows for which the condition holds; without one, those whose field is there and not false.
+pub(super) async fn filter(operation: &Operation, rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+    let field = operation.field.as_deref();
+    let mut kept = Vec::new();
+    for (index, row) in rows.into_iter().enumerate() {
+        breathe(index).await;
+        let holds = match (&operation.condition, field) {
+            (Some(condition), field) => holds(condition, field, &row).map_err(|e| at_row(index, e))?,
+            (None, Some(field)) => cell::get(&row, field).is_some_and(|v| *v != Value::Bool(false)),
+            (None, None) => return Err(lacks("condition")),
+        };
+        if holds {
+            kept.push(row);
+        }
+    }
+    Ok(kept)
+}
+
+/// A condition may call the row's `field` simply `value`.
+fn holds(condition: &RowExpr, field: Option<&str>, row: &Value) -> Result<bool, ExprError> {
+    if let Some(field) = field
+        && condition.source().contains("value")
+        && let Value::Object(fields) = row
+        && !fields.contains_key("value")
+        && let Some(value) = cell::get(row, field)
+    {
+        let mut fields = fields.clone();
+        fields.insert("value".to_owned(), value.clone());
+        return condition.holds(&Value::Object(fields));
+    }
+    condition.holds(row)
+}
+
+/// Replaces each row, or one of its fields.
+pub(super) async fn map(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+    for (index, row) in rows.iter_mut().enumerate() {
+        breathe(index).await;
+        let changed = match (operation.field.as_deref(), &operation.expression, &operation.mapping) {
+            (Some(field), Some(expression), _) => {
+                let value = field_value(expression, field, row).map_err(|e| at_row(index, e))?;
+                cell::set(row, field, value)
+            }
+            (Some(field), None, Some(mapping)) => {
+                let new = cell::get(row, field).and_then(|old| mapping.get(&cell::text(old)).cloned());
+                new.is_none_or(|new| cell::set(row, field, new))
+            }
+            (None, Some(expression), _) => {
+                *row = expression.eval(row).map_err(|e| at_row(index, e))?;
+                true
+            }
+            (None, None, Some(mapping)) => match row {
+                Value::Object(fields) => {
+                    fields.extend(mapping.iter().map(|(k, v)| (k.clone(), v.clone())));
+                    true
+                }
+                _ => false,
+            },
+            (_, None, None) => return Err(lacks("expression")),
+        };
+        if !changed {
+            return Err(StepError::invalid(format!(
+                "row {} is not a map, so no field can be set",
+                index + 1
+            ))
+            .help("leave `field` out and use `expression` with `item`"));
+        }
+    }
+    Ok(rows)
+}
+
+fn field_value(expression: &RowExpr, field: &str, row: &Value) -> Result<Value, ExprError> {
+    let old = cell::get(row, field);
+    let change = match expression.source().trim() {
+        "uppercase" => str::to_uppercase,
+        "lowercase" => str::to_lowercase,
+        _ => return expression.eval(row),
+    };
+    Ok(match old {
+        Some(Value::String(text)) => Value::String(change(text)),
+        Some(other) => other.clone(),
+        None => Value::Null,
+    })
+}
+
+/// Stable; rows without the field come last in either direction.
+pub(super) fn sort(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+    let keys: Vec<(Option<&str>, Order)> = match (&operation.by, &operation.field) {
+        (Some(Keys::One(field)), _) => vec![(Some(field), operation.order)],
+        (Some(Keys::Many(keys)), _) => keys
+            .iter()
+            .map(|key| match key {
+                Key::Name(field) => (Some(field.as_str()), operation.order),
+                Key::Full(full) => (Some(full.field.as_str()), full.order),
+            })
+            .collect(),
+        (None, Some(field)) => vec![(Some(field), operation.order)],
+        (None, None) if rows.iter().any(Value::is_object) => return Err(lacks("field")),
+        (None, None) => vec![(None, operation.order)],
+    };
+    rows.sort_by(|a, b| {
+        let by = |(field, order): &(Option<&str>, Order)| {
+            let value = |row| {
+                field.map_or_else(|| Some(row).filter(|r: &&Value| !r.is_null()), |f| cell::get(row, f))
+            };
+            match (value(a), value(b)) {
+                (None, None) => Ordering::Equal,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(_), None) => Ordering::Less,
+                (Some(a), Some(b)) if *order == Order::Asc => cell::compare(a, b),
+                (Some(a), Some(b)) => cell::compare(b, a),
+            }
+        };
+        keys.iter().map(by).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+    });
+    Ok(rows)
+}
+
+/// Keeps the first of rows that are the same, or the same in some fields.
+pub(super) fn unique(operation: &Operation, mut rows: Vec<Value>) -> Vec<Value> {
+    let fields: Vec<&str> = match (&operation.fields, &operation.field) {
+        (Some(Fields::One(field)), _) | (None, Some(field)) => vec![field],
+        (Some(Fields::Many(fields)), _) => fields.iter().map(String::as_str).collect(),
+        (Some(Fields::Renamed(fields)), _) => fields.keys().map(String::as_str).collect(),
+        (None, None) => Vec::new(),
+    };
+    let mut seen = HashSet::new();
+    rows.retain(|row| {
+        let identity = if fields.is_empty() {
+            cell::identity(row)
+        } else {
+            let of = |f: &&str| cell::get(row, f).map_or_else(|| "null".to_owned(), cell::identity);
+            fields.iter().map(of).collect::<Vec<_>>().join(",")
+        };
+        seen.insert(identity)
+    });
+    rows
+}
+
+/// Keeps some fields of each row. A field that a row lacks stays away.
+pub(super) fn select(operation: &Operation, rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+    let same = |field: &String| (field.rsplit('.').next().unwrap_or(field).to_owned(), field.clone());
+    let pairs: Vec<(String, String)> = match &operation.fields {
+        None => return Err(lacks("fields")),
+        Some(Fields::One(field)) => vec![same(field)],
+        Some(Fields::Many(fields)) => fields.iter().map(same).collect(),
+        Some(Fields::Renamed(fields)) => fields.iter().map(|(k, v)| (k.clone(), cell::text(v))).collect(),
+    };
+    let chosen = |row: Value| {
+        let found =
+            pairs.iter().filter_map(|(new, field)| Some((new.clone(), cell::get(&row, field)?.clone())));
+        Value::Object(found.collect())
+    };
+    Ok(rows.into_iter().map(chosen).collect())
+}
+
+/// Keeps `count` rows after `offset`.
+pub(super) fn limit(operation: &Operation, rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+    let count = operation.count.ok_or_else(|| lacks("count"))?;
+    let as_size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    Ok(rows.into_iter().skip(as_size(operation.offset)).take(as_size(count)).collect())
+}
+
+/// One level: lists become their elements; with a field, the elements of that field's lists.
+pub(super) fn flatten(operation: &Operation, rows: Vec<Value>) -> Vec<Value> {
+    let mut flat = Vec::new();
+    for row in rows {
+        let inner = match &operation.field {
+            Some(field) => cell::get(&row, field).cloned(),
+            None => Some(row),
+        };
+        match inner {
+            Some(Value::Array(items)) => flat.extend(items),
+            Some(one) => flat.push(one),
+            None => {}
+        }
+    }
+    flat
+}
+
+/// Puts each row together with the first of the other rows that has the same key.
+pub(super) fn join(operation: &Operation, rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+    let Some(Value::Array(others)) = &operation.right_source else {
+        return Err(StepError::invalid("`right_source` is not a list").help("point it at a list of rows"));
+    };
+    let (left, right) = match (operation.left_field.as_deref(), operation.join_key.as_deref()) {
+        (Some(left), Some(right)) => (left, right),
+        (Some(both), None) | (None, Some(both)) => (both, both),
+        (None, None) => return Err(lacks("join_key")),
+    };
+    let mut index: HashMap<String, &Value> = HashMap::with_capacity(others.len());
+    for other in others {
+        if let Some(key) = cell::get(other, right) {
+            index.entry(cell::identity(key)).or_insert(other);
+        }
+    }
+    let mut joined = Vec::with_capacity(rows.len());
+    for (number, mut row) in rows.into_iter().enumerate() {
+        let partner = cell::get(&row, left).and_then(|key| index.get(&cell::identity(key)));
+        let Some(partner) = partner else {
+            if operation.join_type == JoinType::Left {
+                joined.push(row);
+            }
+            continue;
+        };
+        let Value::Object(fields) = &mut row else {
+            return Err(StepError::invalid(format!("row {} is not a map", number + 1)));
+        };
+        match (&operation.alias, partner) {
+            (Some(alias), partner) => {
+                fields.insert(alias.clone(), (*partner).clone());
+            }
+            (None, Value::Object(more)) => fields.extend(more.iter().map(|(k, v)| (k.clone(), v.clone()))),
+            // It has the key, so it is a map.
+            (None, _) => {}
+        }
+        joined.push(row);
+    }
+    Ok(joined)
+}

@@ -1,0 +1,275 @@
+//! The operation `copy`: every file arrives whole, or nothing has changed.
+//!
+//! Owns [`Transaction`]: files are written beside their targets first and put into place together; whatever stops it before
+//! its end, even a dropped future, puts back what was there. Must not know which step runs it.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use cap_std::fs::{Dir, File, OpenOptions};
+use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::step::StepContext;
+use pipeline_core::value::Hash;
+use serde_json::json;
+
+use super::select::{Pattern, is_glob, shown, split_glob, walk};
+use super::{Config, Done, OneOrMany, Operation, missing, trouble};
+use crate::confine::Roots;
+
+/// Bytes that are copied before other tasks get their turn.
+const CHUNK: usize = 1 << 20;
+
+/// A file to copy.
+struct Source {
+    dir: Dir,
+    path: PathBuf,
+    /// As people write it.
+    shown: String,
+    /// Where it goes when the destination is a directory.
+    below: PathBuf,
+}
+
+/// Copies files.
+pub(super) async fn copy(cx: &StepContext, config: &Config) -> Result<Done, StepError> {
+    let written = config.source.as_ref().ok_or_else(|| missing(Operation::Copy, "source"))?;
+    let destination = config.destination.as_deref().ok_or_else(|| missing(Operation::Copy, "destination"))?;
+    let mut warnings = Vec::new();
+    let mut sources = Vec::new();
+    let (texts, mut into_directory) = match written {
+        OneOrMany::One(text) => (vec![text.as_str()], false),
+        OneOrMany::Many(texts) => (texts.iter().map(String::as_str).collect(), true),
+    };
+    for text in texts {
+        into_directory |= find(cx, text, config.recursive, &mut sources, &mut warnings).await?;
+    }
+    let target = Path::new(destination);
+    let (dir, base) = Roots::write(cx).open(target, &cx.run.dirs.working)?;
+    into_directory |= destination.ends_with('/') || dir.metadata(&base).is_ok_and(|m| m.is_dir());
+    let mut work = Transaction::new(dir, cx);
+    let mut files = Vec::new();
+    for source in &sources {
+        let (path, name) = if into_directory {
+            (base.join(&source.below), shown(target, &source.below))
+        } else {
+            (base.clone(), destination.to_owned())
+        };
+        let size = work.stage(source, &path, &name).await?;
+        files.push(json!({"source": source.shown, "destination": name, "size": size}));
+    }
+    work.commit()?;
+    let count = files.len();
+    let value = json!({
+        "operation": "copy", "source": written, "destination": destination, "files": files, "count": count,
+    });
+    Ok(Done { value, warnings })
+}
+
+/// Adds the files that a text means; true when they can be several.
+async fn find(
+    cx: &StepContext,
+    text: &str,
+    recursive: bool,
+    sources: &mut Vec<Source>,
+    warnings: &mut Vec<String>,
+) -> Result<bool, StepError> {
+    let roots = Roots::read(cx);
+    let (base, pattern) = if is_glob(text) {
+        split_glob(text)
+    } else {
+        let path = Path::new(text);
+        let (dir, below) = roots.open(path, &cx.run.dirs.working)?;
+        let meta = dir.metadata(&below).map_err(|e| trouble("copy", path, &e))?;
+        if meta.is_file() {
+            let name = path.file_name().map(PathBuf::from).unwrap_or_default();
+            sources.push(Source { dir, path: below, shown: text.to_owned(), below: name });
+            return Ok(false);
+        }
+        if !(meta.is_dir() && recursive) {
+            return Err(StepError::invalid(format!("`{text}` is not a file"))
+                .help("copy a directory with `recursive: true`"));
+        }
+        (text, "**")
+    };
+    let found = walk(
+        cx,
+        &roots,
+        Path::new(base),
+        &Pattern::new(pattern)?,
+        pattern.contains("**") || pattern.contains('/'),
+    )
+    .await?;
+    if found.files.is_empty() {
+        return Err(StepError::new(ErrorKind::Environment, format!("`{text}` matches no file"))
+            .help("check the spelling; relative paths start at the directory in which the run was started"));
+    }
+    warnings.extend(found.warnings);
+    for (file, _) in found.files {
+        let dir = found.dir.try_clone().map_err(|e| trouble("copy", Path::new(text), &e))?;
+        let path = found.base.join(&file);
+        sources.push(Source { dir, path, shown: shown(Path::new(base), &file), below: file });
+    }
+    Ok(true)
+}
+
+/// One file on its way.
+struct Staged {
+    target: PathBuf,
+    shown: String,
+    temp: PathBuf,
+    /// What was there before, under another name.
+    backup: Option<PathBuf>,
+    is_placed: bool,
+}
+
+/// Files that are put into place together. Undone when it is dropped before [`Transaction::commit`] has succeeded.
+struct Transaction {
+    dir: Dir,
+    /// Part of the names of temporary files: the same in a repeated attempt, which so finds what a crash left.
+    mark: String,
+    staged: Vec<Staged>,
+    made_dirs: Vec<PathBuf>,
+    is_done: bool,
+}
+
+impl Transaction {
+    fn new(dir: Dir, cx: &StepContext) -> Self {
+        let mark = Hash::of(&cx.idempotency_key()).to_string()[..12].to_owned();
+        Self { dir, mark, staged: Vec::new(), made_dirs: Vec::new(), is_done: false }
+    }
+
+    /// Writes a copy of `source` beside its target. Returns its size in bytes.
+    async fn stage(&mut self, source: &Source, target: &Path, shown: &str) -> Result<u64, StepError> {
+        if self.staged.iter().any(|s| s.target == target) {
+            return Err(StepError::invalid(format!("two files would become `{shown}`"))
+                .help("copy them to different directories"));
+        }
+        let failed = |error: io::Error| trouble("write", Path::new(shown), &error);
+        if self.dir.metadata(target).is_ok_and(|m| m.is_dir()) {
+            return Err(StepError::invalid(format!("`{shown}` is a directory"))
+                .help("name the new file in `destination`"));
+        }
+        self.make_parents(target).map_err(failed)?;
+        let name = target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let beside = |what: &str| target.with_file_name(format!(".{name}.{}.{what}", self.mark));
+        let (temp, backup) = (beside("new"), beside("old"));
+        let mut from =
+            source.dir.open(&source.path).map_err(|e| trouble("read", Path::new(&source.shown), &e))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        let mut to = self.dir.open_with(&temp, &options).map_err(failed)?;
+        let backup = self.dir.symlink_metadata(target).is_ok().then_some(backup);
+        let entry =
+            Staged { target: target.to_owned(), shown: shown.to_owned(), temp, backup, is_placed: false };
+        self.staged.push(entry);
+        let size = pump(&mut from, &mut to, &source.shown, shown).await?;
+        let permissions = from.metadata().map_err(failed)?.permissions();
+        to.set_permissions(permissions).and_then(|()| to.sync_all()).map_err(failed)?;
+        Ok(size)
+    }
+
+    fn make_parents(&mut self, target: &Path) -> io::Result<()> {
+        let mut missing = Vec::new();
+        let mut parent = target.parent();
+        while let Some(path) = parent.filter(|p| !p.as_os_str().is_empty()) {
+            if self.dir.metadata(path).is_ok() {
+                break;
+            }
+            missing.push(path.to_owned());
+            parent = path.parent();
+        }
+        for path in missing.into_iter().rev() {
+            self.dir.create_dir(&path)?;
+            self.made_dirs.push(path);
+        }
+        Ok(())
+    }
+
+    /// Puts every staged file into place.
+    fn commit(mut self) -> Result<(), StepError> {
+        for index in 0..self.staged.len() {
+            let file = &self.staged[index];
+            let failed = |error: io::Error| trouble("write", Path::new(&file.shown), &error);
+            if let Some(backup) = &file.backup {
+                keep(&self.dir, &file.target, backup).map_err(failed)?;
+            }
+            self.dir.rename(&file.temp, &self.dir, &file.target).map_err(failed)?;
+            self.staged[index].is_placed = true;
+        }
+        self.is_done = true;
+        for file in &self.staged {
+            if let Some(backup) = &file.backup {
+                // The copy is complete; a backup that stays behind does no harm.
+                let _ = self.dir.remove_file(backup);
+            }
+            sync_parent(&self.dir, &file.target);
+        }
+        Ok(())
+    }
+}
+
+/// Gives what is at `target` a second name, so that there is never a moment without a file.
+fn keep(dir: &Dir, target: &Path, backup: &Path) -> io::Result<()> {
+    match dir.remove_file(backup) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match dir.hard_link(target, dir, backup) {
+        Ok(()) => Ok(()),
+        // Not every file system has links.
+        Err(_) => dir.copy(target, dir, backup).map(|_| ()),
+    }
+}
+
+/// Makes the new name durable where the system can; a file system that cannot flush directories orders names itself.
+fn sync_parent(dir: &Dir, target: &Path) {
+    let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Ok(folder) = dir.open(parent) {
+        let _ = folder.sync_all();
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        // Nobody can be told from here; the error that led here has been, and each file left over is named after its target.
+        for file in self.staged.iter().rev() {
+            match (&file.backup, file.is_placed) {
+                (Some(backup), true) => {
+                    let _ = self.dir.rename(backup, &self.dir, &file.target);
+                }
+                (Some(backup), false) => {
+                    let _ = self.dir.remove_file(backup);
+                }
+                (None, true) => {
+                    let _ = self.dir.remove_file(&file.target);
+                }
+                (None, false) => {}
+            }
+            if !file.is_placed {
+                let _ = self.dir.remove_file(&file.temp);
+            }
+        }
+        for path in self.made_dirs.iter().rev() {
+            let _ = self.dir.remove_dir(path);
+        }
+    }
+}
+
+/// Copies bytes, a chunk at a time.
+async fn pump(from: &mut File, to: &mut File, source: &str, target: &str) -> Result<u64, StepError> {
+    let mut buffer = vec![0; CHUNK];
+    let mut size = 0;
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(size),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(trouble("read", Path::new(source), &error)),
+        };
+        to.write_all(&buffer[..count]).map_err(|e| trouble("write", Path::new(target), &e))?;
+        size += count as u64;
+        tokio::task::yield_now().await;
+    }
+}
