@@ -1,21 +1,32 @@
-//! The leaf steps of `pipeline`: what a pipeline can do beside control flow.
+//! The leaf steps of `pipeline`, and what they share: the file cache, confined paths, output files.
 //!
-//! Owns the step types and [`plain`], which lists those that need nothing but their context. Must not know the engine, the
-//! compiler or any vendor. Reading order: `decode.rs`, then one file per step; `confine.rs` before `file_ops.rs`.
+//! Owns every step type that has an effect or computes a value. Must not know how steps are ordered, retried or
+//! recorded (pipeline-core does that), nor any vendor or transport. Reading order: `decode.rs`, `test_echo.rs` (the smallest
+//! step), `confine.rs` before `file_ops.rs`.
 
-pub mod confine;
 mod decode;
+pub mod atomic;
+pub mod confine;
+pub mod file_cache;
+pub mod outputs;
 mod test_echo;
 mod set_variable;
 mod file_ops;
 mod data_transform;
 
+#[cfg(test)]
+mod fixture;
+
 use std::sync::Arc;
 
 use pipeline_core::step::Step;
 
-/// The steps that need no service of their own: `test_echo`, `set_variable`, `file_ops`, `data_transform`.
-pub fn plain() -> Vec<Arc<dyn Step>> {
+pub use file_cache::FileCache;
+pub use outputs::OutputFiles;
+
+/// Every built-in step type. `files` is shared by all steps that read files, so that a file is read once.
+pub fn builtin(files: Arc<FileCache>) -> Vec<Arc<dyn Step>> {
+    let _ = files;
     vec![
         Arc::new(test_echo::TestEcho),
         Arc::new(set_variable::SetVariable),
