@@ -98,7 +98,7 @@ impl App {
         options: &CompileOptions,
     ) -> Result<(Plan, Checked), Checked> {
         let root = SourceRef::Path(file.to_owned());
-        match wiring::compile_with_sources(loader, &root, catalog, options) {
+        match pipeline_core::plan::compile_with_sources(loader, &root, catalog, options) {
             Ok((plan, findings)) => {
                 let sources = plan.sources().clone();
                 Ok((plan, Checked { path: file.to_owned(), findings, sources }))

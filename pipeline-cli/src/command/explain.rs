@@ -5,7 +5,6 @@ use serde_json::json;
 use crate::app::App;
 use crate::args::Explain;
 use crate::exit::{Exit, Failure};
-use crate::wiring;
 
 /// Prints what a code means.
 ///
@@ -13,7 +12,7 @@ use crate::wiring;
 /// A usage [`Failure`] for a code that there is not.
 pub fn explain(app: &App, args: &Explain) -> Result<Exit, Failure> {
     let code = args.code.trim().trim_matches(['[', ']']).to_uppercase();
-    let Some(doc) = wiring::explain(&code) else {
+    let Some(doc) = pipeline_core::codes::explain(&code) else {
         return Err(Failure::usage(format!("there is no code `{}`", args.code))
             .help("codes stand in brackets in what `pipeline check` prints, for example error[E0102]"));
     };

@@ -16,7 +16,6 @@ use crate::exit::{Exit, Failure, is_resumable, status_name};
 use crate::report::{json, summary};
 use crate::settings::Mode;
 use crate::setup::{Kept, RulesText, run_dir};
-use crate::wiring::StoredLoader;
 
 /// Goes on with a run.
 ///
@@ -137,7 +136,7 @@ fn compile_again(
         Failure::environment(format!("run {run} {what} version {}", env!("CARGO_PKG_VERSION")))
             .help(format!("it was begun with version {}: use that one, or begin a new run", manifest.program))
     };
-    let loader = StoredLoader(sources.clone());
+    let loader = sources.clone();
     let compiled = app.compile(&loader, &sources.root, &kinds.catalog, &CompileOptions::default());
     let (plan, _) = compiled.map_err(|checked| {
         app.console.err(crate::report::diagnostics::text(&checked).trim_end());

@@ -16,7 +16,6 @@ use crate::inputs::{self, Given};
 use crate::settings::Mode;
 use crate::setup::{Kept, RulesText, check_run_id, run_dir};
 use crate::sources::{FileSources, reason};
-use crate::wiring;
 
 /// Runs a pipeline.
 ///
@@ -46,7 +45,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let state_dir = app.settings.state_dir(Some(&plan.root().settings));
     let store = app.store(&state_dir);
     let id = new_id(args.run_id.as_deref(), &*store).await?;
-    let sources = wiring::stored_sources(&plan);
+    let sources = plan.stored_sources();
     let manifest = manifest(id, args, &plan, mode, &inputs, &kept, &sources, &loader)?;
     let setup = kept.setup(&manifest, run_dir(&state_dir, &manifest.run_id));
     let resume = resume_command(app, &manifest.run_id, &state_dir);
