@@ -71,11 +71,16 @@ impl Direct {
     }
 }
 
-/// Checks edges, packages and the page; prints the crate graph as a table.
-pub fn run(repo: &Repo) -> Result<Verdict> {
+/// Checks edges, packages and the page; prints the crate graph as a table. With `fix`, renews the page's column of
+/// crates first; reasons are never written by a machine.
+pub fn run(repo: &Repo, fix: bool) -> Result<Verdict> {
     let metadata = repo.metadata()?;
-    let page = repo.read("ARCHITECTURE.md")?;
     let graph = Graph::read(&metadata)?;
+    let mut page = repo.read("ARCHITECTURE.md")?;
+    if fix {
+        page = renewed(&page, &graph.direct());
+        std::fs::write(repo.root().join("ARCHITECTURE.md"), &page).context("cannot write ARCHITECTURE.md")?;
+    }
     let mut problems = Vec::new();
     let mut rows = vec![row(["crate", "uses", "verdict"])];
     for (name, uses) in graph.workspace_edges() {
@@ -163,7 +168,8 @@ fn check_page(direct: &BTreeMap<String, Direct>, page: &str) -> Vec<String> {
                 "ARCHITECTURE.md, Dependencies: `{name}` is not listed; add `| {name} | {crates} | why |`"
             )),
             Some((written, _)) if *written != crates => problems.push(format!(
-                "ARCHITECTURE.md, Dependencies: `{name}` is listed for \"{written}\" and used by \"{crates}\""
+                "ARCHITECTURE.md, Dependencies: `{name}` is listed for \"{written}\" and used by \"{crates}\"; \
+                 run `cargo xtask deps --fix`"
             )),
             Some((_, why)) if why.is_empty() => {
                 problems
@@ -177,6 +183,27 @@ fn check_page(direct: &BTreeMap<String, Direct>, page: &str) -> Vec<String> {
         format!("ARCHITECTURE.md, Dependencies: `{name}` is listed and no crate uses it; remove the line")
     }));
     problems
+}
+
+/// The page with the column "crates" of every known row renewed. Other lines stay as they are.
+fn renewed(page: &str, direct: &BTreeMap<String, Direct>) -> String {
+    let mut inside = false;
+    let mut lines = Vec::new();
+    for line in page.split('\n') {
+        if let Some(title) = line.strip_prefix("## ") {
+            inside = title.starts_with("Dependencies");
+        }
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let known = |name: &str| direct.get(name.trim_matches('`'));
+        lines.push(match cells.as_slice() {
+            [name, _, why] if inside && line.starts_with('|') && known(name).is_some() => {
+                let crates = known(name).map(Direct::crates).unwrap_or_default();
+                format!("| {name} | {crates} | {why} |")
+            }
+            _ => line.to_owned(),
+        });
+    }
+    lines.join("\n")
 }
 
 /// Rows of the table: package → (crates, why).
@@ -386,11 +413,20 @@ mod tests {
     fn the_page_must_list_every_direct_dependency_and_nothing_else() {
         let page = "# A\n\n## Dependencies\n\n| package | crates | why |\n|---|---|---|\n\
                     | `serde_yaml` | core | parser |\n| insta | core |  |\n| gone | core | old |\n\n## After\n\n| x | y | z |\n";
-        let problems = check_page(&graph().direct(), page);
+        let direct = graph().direct();
+        let problems = check_page(&direct, page);
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems[0].contains("`insta` is listed for \"core\" and used by \"steps, core (tests)\""));
         assert!(problems[1].contains("`gone` is listed and no crate uses it"));
         let missing = check_page(&graph().direct(), "## Dependencies\n");
         assert!(missing[0].contains("`insta` is not listed"), "{missing:?}");
+    }
+
+    #[test]
+    fn renewing_changes_the_column_of_crates_and_nothing_else() {
+        let page = "| insta | x | y |\n\n## Dependencies\n\n| package | crates | why |\n|---|---|---|\n\
+                    | insta | core | snapshots |\n| gone | core | old |\n";
+        let wanted = page.replace("| insta | core |", "| insta | steps, core (tests) |");
+        assert_eq!(renewed(page, &graph().direct()), wanted);
     }
 }

@@ -29,7 +29,8 @@ Tasks:
   ci [--only STAGE[,STAGE…]] [--keep-going] [--fast]
                       every stage that a change must pass; --fast tests with nextest where it is installed
   tidy                house rules: headers, budgets, module order, names, links
-  deps                crate edges, forbidden packages, ARCHITECTURE.md's table of dependencies
+  deps [--fix]        crate edges, forbidden packages, ARCHITECTURE.md's table of dependencies; --fix renews the
+                      column of crates in that table
   codegen [--check]   write docs/reference/ from the program, or check that it is current
   conformance [DIR] [--release]
                       the program against a folder of pipeline files (default: examples)
@@ -42,7 +43,7 @@ enum Task {
     Stages,
     Ci(ci::Options),
     Tidy,
-    Deps,
+    Deps { fix: bool },
     Codegen { check: bool },
     Conformance { folder: Option<String>, release: bool },
 }
@@ -68,7 +69,7 @@ fn parse(args: &[String]) -> Result<Task> {
         "stages" => Task::Stages,
         "ci" => Task::Ci(ci::Options::default()),
         "tidy" => Task::Tidy,
-        "deps" => Task::Deps,
+        "deps" => Task::Deps { fix: false },
         "codegen" => Task::Codegen { check: false },
         "conformance" => Task::Conformance { folder: None, release: false },
         other => bail!("there is no task `{other}`\n\n{USAGE}"),
@@ -81,6 +82,7 @@ fn parse(args: &[String]) -> Result<Task> {
                 let Some(stages) = rest.next() else { bail!("--only needs the name of a stage") };
                 options.only.extend(stages.split(',').map(str::to_owned));
             }
+            (Task::Deps { fix }, "--fix") => *fix = true,
             (Task::Codegen { check }, "--check") => *check = true,
             (Task::Conformance { release, .. }, "--release") => *release = true,
             (Task::Conformance { folder: folder @ None, .. }, dir) if !dir.starts_with('-') => {
@@ -110,7 +112,7 @@ fn perform(task: Task) -> Result<bool> {
             return Ok(true);
         }
         Task::Tidy => tidy::run(&Repo::find()?)?,
-        Task::Deps => deps::run(&Repo::find()?)?,
+        Task::Deps { fix } => deps::run(&Repo::find()?, fix)?,
         Task::Codegen { check } => codegen::run(&Repo::find()?, check)?,
         Task::Conformance { folder, release } => {
             conformance::run(&Repo::find()?, folder.as_deref(), release)?
