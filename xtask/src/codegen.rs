@@ -87,12 +87,15 @@ impl Binary {
 
 /// Writes the pages, or with `check` compares them with what would be written.
 pub fn run(repo: &Repo, check: bool) -> Result<Verdict> {
-    let binary = Binary { path: repo.build_binary(false)? };
+    generate(&Binary { path: repo.build_binary(false)? }, repo.root(), check)
+}
+
+fn generate(binary: &Binary, root: &Path, check: bool) -> Result<Verdict> {
     let mut problems = Vec::new();
     let mut made = 0;
     for page in PAGES {
-        let target = repo.root().join(page.path);
-        match (page.make)(&binary, page)? {
+        let target = root.join(page.path);
+        match (page.make)(binary, page)? {
             Made::Text(text) => {
                 made += 1;
                 settle(page, &target, &text, check, &mut problems)?;
@@ -212,5 +215,50 @@ mod tests {
     fn drift_is_named_by_its_first_line() {
         assert_eq!(first_difference("a\nb\nc\n", "a\nx\nc\n"), 2);
         assert_eq!(first_difference("a\n", "a\nb\n"), 2);
+    }
+
+    /// A script that knows `check` and `schema`, and no `explain`.
+    fn script() -> Binary {
+        Binary { path: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture/pipeline.sh") }
+    }
+
+    #[test]
+    fn pages_are_written_once_and_then_found_current() {
+        let root = tempfile::tempdir().unwrap();
+        let missing = generate(&script(), root.path(), true).unwrap();
+        assert!(matches!(&missing, Verdict::Failed(all) if all.len() == 2), "{missing:?}");
+        let written = Verdict::Passed("2 of 3 pages".into());
+        assert_eq!(generate(&script(), root.path(), false).unwrap(), written);
+        assert_eq!(generate(&script(), root.path(), true).unwrap(), written);
+        let schema = fs::read_to_string(root.path().join("docs/reference/schema.json")).unwrap();
+        assert_eq!(schema, "{}\n");
+        let cli = fs::read_to_string(root.path().join("docs/reference/cli.md")).unwrap();
+        assert!(cli.contains("\n## pipeline check\n\n```text\nAbout check\n"), "{cli}");
+        assert!(cli.find("## pipeline check") < cli.find("## pipeline schema"), "{cli}");
+    }
+
+    #[test]
+    fn an_edited_page_is_out_of_date() {
+        let root = tempfile::tempdir().unwrap();
+        generate(&script(), root.path(), false).unwrap();
+        fs::write(root.path().join("docs/reference/schema.json"), "[]\n").unwrap();
+        let Verdict::Failed(problems) = generate(&script(), root.path(), true).unwrap() else {
+            panic!("the edit was not found")
+        };
+        assert!(
+            problems[0].starts_with("docs/reference/schema.json is out of date from line 1"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn a_page_that_the_program_can_no_longer_make_is_a_failure() {
+        let root = tempfile::tempdir().unwrap();
+        generate(&script(), root.path(), false).unwrap();
+        fs::write(root.path().join("docs/reference/codes.md"), "old").unwrap();
+        let Verdict::Failed(problems) = generate(&script(), root.path(), true).unwrap() else {
+            panic!("the orphan was not found")
+        };
+        assert!(problems[0].contains("there is no command `pipeline explain`"), "{problems:?}");
     }
 }

@@ -52,22 +52,58 @@ pub fn run(repo: &Repo, folder: Option<&str>, release: bool) -> Result<Verdict> 
     if scratch.exists() {
         fs::remove_dir_all(&scratch).context("cannot empty target/conformance")?;
     }
-    let mut rows = vec![row(["file", "check", "run", "verdict"])];
-    let mut problems = Vec::new();
-    for name in &files {
-        let expected = table.get(name).cloned().unwrap_or_default();
-        let case = Case { binary: &binary, root: repo.root(), folder: &folder, name, scratch: &scratch };
-        let (check, run) = case.play(&expected)?;
-        let wrong = [("check", expected.check, &check), ("run", expected.run, &run)]
-            .into_iter()
-            .filter_map(|(command, wanted, got)| wrong(shown, name, command, wanted, got.as_ref()))
-            .collect::<Vec<_>>();
-        let verdict = if wrong.is_empty() { "ok" } else { "WRONG" };
-        rows.push(row([name, &cell(check.as_ref()), &cell(run.as_ref()), verdict]));
-        problems.extend(wrong);
-    }
+    let suite = Suite {
+        binary: &binary,
+        root: repo.root(),
+        folder: &folder,
+        shown,
+        scratch: &scratch,
+        deadline: DEADLINE,
+    };
+    let (rows, problems) = suite.play(&files, &table)?;
     report::line(report::table(&rows))?;
     Ok(Verdict::from_problems(problems, format!("{} files in {shown}", files.len())))
+}
+
+/// A folder of pipeline files and the program to run over it.
+struct Suite<'a> {
+    binary: &'a Path,
+    /// Where the program is started.
+    root: &'a Path,
+    folder: &'a Path,
+    /// The folder as it was given.
+    shown: &'a str,
+    /// Where runs leave their files.
+    scratch: &'a Path,
+    deadline: Duration,
+}
+
+impl Suite<'_> {
+    /// Plays every file; gives the rows of the printed table, and what was not as expected.
+    fn play(
+        &self,
+        files: &[String],
+        table: &BTreeMap<String, Expected>,
+    ) -> Result<(Vec<Vec<String>>, Vec<String>)> {
+        let mut rows = vec![row(["file", "check", "run", "verdict"])];
+        let mut problems = Vec::new();
+        for name in files {
+            let expected = table.get(name).cloned().unwrap_or_default();
+            let (check, run) = Case { suite: self, name }.play(&expected)?;
+            let wrong = [("check", expected.check, &check), ("run", expected.run, &run)]
+                .into_iter()
+                .filter_map(|(command, wanted, got)| wrong(self.shown, name, command, wanted, got.as_ref()))
+                .collect::<Vec<_>>();
+            let verdict = match (&check, &run) {
+                (None, None) => "not run",
+                _ if wrong.is_empty() => "ok",
+                _ => "WRONG",
+            };
+            rows.push(row([name, &cell(check.as_ref()), &cell(run.as_ref()), verdict]));
+            problems.extend(wrong);
+        }
+        Ok((rows, problems))
+    }
 }
 
 /// How a call ended.
@@ -102,11 +138,8 @@ fn wrong(
 }
 
 struct Case<'a> {
-    binary: &'a Path,
-    root: &'a Path,
-    folder: &'a Path,
+    suite: &'a Suite<'a>,
     name: &'a str,
-    scratch: &'a Path,
 }
 
 impl Case<'_> {
@@ -132,30 +165,30 @@ impl Case<'_> {
     }
 
     fn own_folder(&self) -> PathBuf {
-        self.scratch.join(self.name.replace(['/', '\\'], "__"))
+        self.suite.scratch.join(self.name.replace(['/', '\\'], "__"))
     }
 
     fn call(&self, command: &str, args: &[String]) -> Result<Ended> {
         let own = self.own_folder();
         fs::create_dir_all(&own).with_context(|| format!("cannot make {}", own.display()))?;
         let (out, err) = (own.join(format!("{command}.stdout")), own.join(format!("{command}.stderr")));
-        let mut child = Command::new(self.binary)
+        let mut child = Command::new(self.suite.binary)
             .arg(command)
-            .arg(self.folder.join(self.name))
+            .arg(self.suite.folder.join(self.name))
             .args(args)
-            .current_dir(self.root)
+            .current_dir(self.suite.root)
             .stdin(Stdio::null())
             // Files, not pipes: nobody reads while it runs, and a full pipe would hang it.
             .stdout(File::create(&out)?)
             .stderr(File::create(&err)?)
             .spawn()
-            .with_context(|| format!("cannot start {}", self.binary.display()))?;
+            .with_context(|| format!("cannot start {}", self.suite.binary.display()))?;
         let mut waited = Duration::ZERO;
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
             }
-            if waited >= DEADLINE {
+            if waited >= self.suite.deadline {
                 child.kill()?;
                 break child.wait()?;
             }
@@ -271,5 +304,31 @@ mod tests {
         assert_eq!(wrong("examples", "a.yaml", "run", Some(1), Some(&got)), None);
         let killed = Ended { code: None, said: String::new() };
         assert!(wrong("examples", "a.yaml", "run", Some(1), Some(&killed)).unwrap().contains("killed"));
+    }
+
+    #[test]
+    fn files_are_played_as_their_rows_say_and_a_hang_is_ended() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture");
+        let folder = fixture.join("plans");
+        let table = parse(&fs::read_to_string(folder.join("conformance.txt")).unwrap()).unwrap();
+        let files = pipeline_files(&folder, &table).unwrap();
+        assert_eq!(files, ["fine.yaml", "hangs.yaml", "rules.yaml", "wrong.yaml"]);
+        let scratch = tempfile::tempdir().unwrap();
+        let suite = Suite {
+            binary: &fixture.join("pipeline.sh"),
+            root: &fixture,
+            folder: &folder,
+            shown: "plans",
+            scratch: scratch.path(),
+            deadline: Duration::from_secs(1),
+        };
+        let (rows, problems) = suite.play(&files, &table).unwrap();
+        assert_eq!(rows[1], row(["fine.yaml", "0", "0", "ok"]));
+        assert_eq!(rows[2], row(["hangs.yaml", "0", "killed", "WRONG"]));
+        assert_eq!(rows[3], row(["rules.yaml", "-", "-", "not run"]));
+        assert_eq!(rows[4], row(["wrong.yaml", "2", "2", "ok"]));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let told = fs::read_to_string(scratch.path().join("fine.yaml/run.stdout")).unwrap();
+        assert!(told.contains(" --mock ") && told.trim_end().ends_with("-i topic=tea"), "{told}");
     }
 }
