@@ -42,6 +42,9 @@ const VAGUE: &[&str] = &["utils", "util", "types", "prelude", "helpers", "helper
 const HOMES: &[&str] =
     &[concat!("/ho", "me/"), concat!("/Us", "ers/"), concat!("/ro", "ot/"), concat!("C:\\Us", "ers\\")];
 
+/// Names that stand for anybody, in examples and in tests of path handling.
+const ANYBODY: &[&str] = &["me", "you", "user", "someone", "x"];
+
 /// Everything that one walk finds.
 #[derive(Default)]
 struct Findings {
@@ -242,7 +245,8 @@ fn home_path(line: &str) -> Option<&str> {
             let after = &line[at + home.len()..];
             let name =
                 after.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').unwrap_or(after.len());
-            (starts && name > 0).then(|| &line[at..at + home.len() + name])
+            let told = starts && name > 0 && !ANYBODY.contains(&&after[..name]);
+            told.then(|| &line[at..at + home.len() + name])
         })
     })
 }
@@ -339,6 +343,7 @@ mod tests {
         assert_eq!(home_path(&bad), Some(&bad[4..bad.len() - 2]));
         assert_eq!(home_path(&format!("docs{}page.md", HOMES[0])), None);
         assert_eq!(home_path(&format!("the folder {} itself", HOMES[0])), None);
+        assert_eq!(home_path(&format!("{}me/x", HOMES[0])), None, "an invented one names no machine");
     }
 
     #[test]
