@@ -1,2 +1,164 @@
-//! (In work.)
-fn main() {}
+//! `cargo xtask`: the repository's own chores, in Rust.
+//!
+//! Owns the command line; each task has its module. Must not know any crate of the workspace.
+//! Next: `ci.rs` for the order of stages.
+
+mod clock;
+mod report;
+mod source_text;
+mod order;
+mod links;
+mod repo;
+mod tidy;
+mod deps;
+mod codegen;
+mod conformance;
+mod ci;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use repo::Repo;
+use report::Verdict;
+
+const USAGE: &str = "\
+Usage: cargo xtask TASK
+
+Tasks:
+  ci [--only STAGE[,STAGE…]] [--keep-going] [--fast]
+                      every stage that a change must pass; --fast tests with nextest where it is installed
+  tidy                house rules: headers, budgets, module order, names, links
+  deps [--fix]        crate edges, forbidden packages, ARCHITECTURE.md's table of dependencies; --fix renews the
+                      column of crates in that table
+  codegen [--check]   write docs/reference/ from the program, or check that it is current
+  conformance [DIR] [--release]
+                      the program against a folder of pipeline files (default: examples)
+  stages              the stages of ci";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Task {
+    Help,
+    Stages,
+    Ci(ci::Options),
+    Tidy,
+    Deps { fix: bool },
+    Codegen { check: bool },
+    Conformance { folder: Option<String>, release: bool },
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match parse(&args).and_then(perform) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nothing is left to tell when standard output is gone.
+            let _ = report::line(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(args: &[String]) -> Result<Task> {
+    let mut rest = args.iter().map(String::as_str);
+    let Some(name) = rest.next() else { bail!("no task given\n\n{USAGE}") };
+    let mut task = match name {
+        "help" | "--help" | "-h" => Task::Help,
+        "stages" => Task::Stages,
+        "ci" => Task::Ci(ci::Options::default()),
+        "tidy" => Task::Tidy,
+        "deps" => Task::Deps { fix: false },
+        "codegen" => Task::Codegen { check: false },
+        "conformance" => Task::Conformance { folder: None, release: false },
+        other => bail!("there is no task `{other}`\n\n{USAGE}"),
+    };
+    while let Some(arg) = rest.next() {
+        match (&mut task, arg) {
+            (Task::Ci(options), "--keep-going") => options.keep_going = true,
+            (Task::Ci(options), "--fast") => options.fast = true,
+            (Task::Ci(options), "--only") => {
+                let Some(stages) = rest.next() else { bail!("--only needs the name of a stage") };
+                options.only.extend(stages.split(',').map(str::to_owned));
+            }
+            (Task::Deps { fix }, "--fix") => *fix = true,
+            (Task::Codegen { check }, "--check") => *check = true,
+            (Task::Conformance { release, .. }, "--release") => *release = true,
+            (Task::Conformance { folder: folder @ None, .. }, dir) if !dir.starts_with('-') => {
+                *folder = Some(dir.to_owned());
+            }
+            _ => bail!("`cargo xtask {name}` does not take `{arg}`\n\n{USAGE}"),
+        }
+    }
+    Ok(task)
+}
+
+/// Does it; false when a check failed and has told why.
+fn perform(task: Task) -> Result<bool> {
+    let verdict = match task {
+        Task::Help => {
+            report::line(USAGE)?;
+            return Ok(true);
+        }
+        Task::Stages => {
+            for stage in ci::STAGES {
+                report::line(format!("{:<12} {}", stage.name, stage.about))?;
+            }
+            return Ok(true);
+        }
+        Task::Ci(options) => {
+            ci::run(&Repo::find()?, &options)?;
+            return Ok(true);
+        }
+        Task::Tidy => tidy::run(&Repo::find()?)?,
+        Task::Deps { fix } => deps::run(&Repo::find()?, fix)?,
+        Task::Codegen { check } => codegen::run(&Repo::find()?, check)?,
+        Task::Conformance { folder, release } => {
+            conformance::run(&Repo::find()?, folder.as_deref(), release)?
+        }
+    };
+    match verdict {
+        Verdict::Passed(note) => report::line(format!("ok: {note}"))?,
+        Verdict::Skipped(why) => report::line(format!("SKIPPED: {why}"))?,
+        Verdict::Failed(problems) => {
+            for problem in &problems {
+                report::line(format!("error: {problem}"))?;
+            }
+            report::line(format!("{} problems", problems.len()))?;
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn task(line: &str) -> Result<Task> {
+        parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn stages_may_be_given_together_or_one_by_one() {
+        let only = ["tidy", "deps", "fmt"].map(str::to_owned).to_vec();
+        let wanted = Task::Ci(ci::Options { keep_going: true, only, fast: false });
+        assert_eq!(task("ci --only tidy,deps --keep-going --only fmt").unwrap(), wanted);
+    }
+
+    #[test]
+    fn what_a_task_does_not_take_is_refused() {
+        for line in ["", "cii", "tidy --fix", "ci --only", "conformance a b", "codegen examples"] {
+            assert!(task(line).is_err(), "`{line}` was taken");
+        }
+    }
+
+    #[test]
+    fn conformance_takes_a_folder_anywhere() {
+        let folder = Some("plans".to_owned());
+        assert_eq!(task("conformance --release plans").unwrap(), Task::Conformance { folder, release: true });
+    }
+}
