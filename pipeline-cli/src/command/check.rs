@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use pipeline_core::diagnostic::Severity;
 use pipeline_core::plan::CompileOptions;
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::args::{Check, FindingFormat};
 use crate::exit::{Exit, Failure};
 use crate::report::diagnostics::{self, Checked};
@@ -27,7 +27,7 @@ pub fn check(app: &App, args: &Check) -> Result<Exit, Failure> {
     let files = files(&args.files, &app.settings.working)?;
     let checked: Vec<Checked> = files
         .iter()
-        .map(|file| match app.compile(&loader, file, &kinds.catalog, &options) {
+        .map(|file| match app::compile(&loader, file, &kinds.catalog, &options) {
             Ok((_, checked)) | Err(checked) => checked,
         })
         .collect();

@@ -158,7 +158,9 @@ pub(crate) mod tests {
     fn printed(verbose: bool, events: &[Event]) -> String {
         let shared = Shared::default();
         let mut plain = Plain::new(shared.clone(), verbose);
-        events.iter().for_each(|event| plain.event(event));
+        for event in events {
+            plain.event(event);
+        }
         anstream::adapter::strip_str(&shared.text()).to_string()
     }
 
