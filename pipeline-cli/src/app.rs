@@ -59,7 +59,7 @@ impl App {
     /// A usage [`Failure`] for rules that cannot be read, with a sentence for each finding.
     pub fn kinds(&self, mode: Mode, rules: Option<&RulesText>) -> Result<Kinds, Failure> {
         let rules = match rules {
-            None => wiring::no_rules(),
+            None => wiring::MockRules::default(),
             Some(rules) => wiring::MockRules::parse(&rules.text, &rules.name).map_err(|findings| {
                 let mut failure = Failure::usage("");
                 failure.messages = findings.lines().map(str::to_owned).collect();

@@ -61,13 +61,8 @@ pub fn store(dir: &Path) -> Arc<dyn CheckpointStore> {
     Arc::new(NoStore(dir.to_path_buf()))
 }
 
-/// Rules for a mock that nobody scripts. To be: `MockRules::default()`.
-pub fn no_rules() -> MockRules {
-    MockRules
-}
-
 /// To be: `pipeline_providers::MockRules`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct MockRules;
 
 impl MockRules {
@@ -81,6 +76,7 @@ impl MockRules {
 }
 
 /// To be: `pipeline_core::plan::compile_with_sources`.
+#[expect(clippy::type_complexity, reason = "the type of the function that it stands for")]
 pub fn compile_with_sources(
     loader: &dyn SourceLoader,
     root: &SourceRef,
