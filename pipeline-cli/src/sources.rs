@@ -92,8 +92,10 @@ impl SourceLoader for FileSources {
             (SourceRef::Path(path), None) if path == "-" => self.standard_input(),
             (SourceRef::Path(path), None) => Self::file(&self.working.join(path), path.clone()),
             (SourceRef::Path(path), Some(from)) => {
-                let full = plain(&self.folder_of(from).join(path));
-                let display = full.strip_prefix(&self.working).unwrap_or(&full).display().to_string();
+                let full = self.folder_of(from).join(path);
+                // Only what is shown is tidied: `link/..` is not what it looks like.
+                let shown = plain(&full);
+                let display = shown.strip_prefix(&self.working).unwrap_or(&shown).display().to_string();
                 Self::file(&full, display)
             }
         }
