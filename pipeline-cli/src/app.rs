@@ -85,40 +85,39 @@ impl App {
     pub fn sources(&self, state_dir: &Path) -> FileSources {
         FileSources::new(self.settings.working.clone(), state_dir.join("library"))
     }
+}
 
-    /// Compiles a file. What was found beside errors comes with the plan.
-    ///
-    /// # Errors
-    /// The findings, at least one an error.
-    pub fn compile(
-        &self,
-        loader: &dyn SourceLoader,
-        file: &str,
-        catalog: &Catalog,
-        options: &CompileOptions,
-    ) -> Result<(Plan, Checked), Checked> {
-        let root = SourceRef::Path(file.to_owned());
-        match pipeline_core::plan::compile_with_sources(loader, &root, catalog, options) {
-            Ok((plan, findings)) => {
-                let sources = plan.sources().clone();
-                Ok((plan, Checked { path: file.to_owned(), findings, sources }))
-            }
-            Err((findings, sources)) => Err(Checked { path: file.to_owned(), findings, sources }),
+/// Compiles a file. What was found beside errors comes with the plan.
+///
+/// # Errors
+/// The findings, at least one an error.
+pub fn compile(
+    loader: &dyn SourceLoader,
+    file: &str,
+    catalog: &Catalog,
+    options: &CompileOptions,
+) -> Result<(Plan, Checked), Checked> {
+    let root = SourceRef::Path(file.to_owned());
+    match pipeline_core::plan::compile_with_sources(loader, &root, catalog, options) {
+        Ok((plan, findings)) => {
+            let sources = plan.sources().clone();
+            Ok((plan, Checked { path: file.to_owned(), findings, sources }))
         }
+        Err((findings, sources)) => Err(Checked { path: file.to_owned(), findings, sources }),
     }
+}
 
-    /// The store of a state directory.
-    pub fn store(&self, state_dir: &Path) -> Arc<dyn CheckpointStore> {
-        wiring::store(state_dir)
-    }
+/// The store of a state directory.
+pub fn store(state_dir: &Path) -> Arc<dyn CheckpointStore> {
+    wiring::store(state_dir)
+}
 
-    /// An engine that uses `catalog` and keeps its runs in `store`.
-    pub fn workshop(&self, catalog: Catalog, store: Arc<dyn CheckpointStore>) -> Workshop {
-        let written = Arc::new(Written { inner: wiring::outputs(), files: Mutex::default() });
-        let outputs: Arc<dyn OutputWriter> = Arc::<Written>::clone(&written);
-        let services = Arc::new(Services { catalog, tools: wiring::tools(), outputs });
-        Workshop { engine: Engine { services, store, clock: Arc::new(SystemClock) }, written }
-    }
+/// An engine that uses `catalog` and keeps its runs in `store`.
+pub fn workshop(catalog: Catalog, store: Arc<dyn CheckpointStore>) -> Workshop {
+    let written = Arc::new(Written { inner: wiring::outputs(), files: Mutex::default() });
+    let outputs: Arc<dyn OutputWriter> = Arc::<Written>::clone(&written);
+    let services = Arc::new(Services { catalog, tools: wiring::tools(), outputs });
+    Workshop { engine: Engine { services, store, clock: Arc::new(SystemClock) }, written }
 }
 
 /// Does what the command line asks.
@@ -132,8 +131,8 @@ pub async fn dispatch(cli: Cli) -> Exit {
     let app = App { settings, console };
     let done = match &cli.command {
         Command::Check(args) => command::check::check(&app, args),
-        Command::Run(args) => command::run::run(&app, args).await,
-        Command::Resume(args) => command::resume::resume(&app, args).await,
+        Command::Run(args) => Box::pin(command::run::run(&app, args)).await,
+        Command::Resume(args) => Box::pin(command::resume::resume(&app, args)).await,
         Command::Runs(args) => command::runs::runs(&app, args).await,
         Command::Graph(args) => command::graph::graph(&app, args),
         Command::Schema => command::schema::schema(&app),

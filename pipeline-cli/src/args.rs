@@ -117,8 +117,8 @@ pub struct Run {
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
     /// The id of the new run, letters, digits, `-` and `_` [default: a new UUID]
-    #[arg(long, value_name = "ID")]
-    pub run_id: Option<String>,
+    #[arg(long = "run-id", value_name = "ID")]
+    pub id: Option<String>,
     /// Stop after this top-level step
     #[arg(long, value_name = "STEP")]
     pub until: Option<String>,
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("1500ms"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(duration("2h"), Ok(Duration::from_hours(2)));
         for wrong in ["", "s", "5 minutes", "-3s", "0", "1e9", "..s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }

@@ -28,6 +28,7 @@ pub fn paint(style: Style, text: impl std::fmt::Display) -> String {
 }
 
 /// Where commands print.
+#[expect(clippy::struct_excessive_bools, reason = "four answers that have nothing to do with each other")]
 #[derive(Debug, Clone, Copy)]
 pub struct Console {
     colour_out: bool,
@@ -52,7 +53,7 @@ impl Console {
     ///
     /// # Errors
     /// [`Failure`] when it cannot be written. A reader that has gone away (`| head`) is no error: it has what it wanted.
-    pub fn out(&self, text: &str) -> Result<(), Failure> {
+    pub fn out(self, text: &str) -> Result<(), Failure> {
         let mut stream = AutoStream::new(io::stdout().lock(), choice(self.colour_out));
         match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -63,26 +64,26 @@ impl Console {
     }
 
     /// Prints a line for people.
-    pub fn err(&self, line: &str) {
+    pub fn err(self, line: &str) {
         let mut stream = AutoStream::new(io::stderr().lock(), choice(self.colour_err));
         // When standard error is gone there is nobody left to tell.
         let _gone = writeln!(stream, "{line}");
     }
 
     /// Prints a line for people unless they asked for quiet.
-    pub fn note(&self, line: &str) {
+    pub fn note(self, line: &str) {
         if !self.quiet {
             self.err(line);
         }
     }
 
     /// Standard error as a stream that reporters keep.
-    pub fn stderr(&self) -> Box<dyn Write + Send> {
+    pub fn stderr(self) -> Box<dyn Write + Send> {
         Box::new(AutoStream::new(io::stderr(), choice(self.colour_err)))
     }
 
     /// Tells of a failure, for people and, with `--json`, for programs.
-    pub fn fail(&self, failure: &Failure) -> Exit {
+    pub fn fail(self, failure: &Failure) -> Exit {
         for message in &failure.messages {
             self.err(&format!("{} {}", paint(RED, "error:"), visible(message)));
         }

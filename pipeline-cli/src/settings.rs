@@ -20,6 +20,7 @@ const CREDENTIALS: [(&str, &[&str]); 3] = [
 ];
 
 /// What the surroundings say, read once when the program starts.
+#[expect(clippy::struct_excessive_bools, reason = "answers that have nothing to do with each other")]
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Where the program was started, absolute.

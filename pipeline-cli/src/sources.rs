@@ -45,7 +45,7 @@ impl FileSources {
         Ok(LoadedSource { display: STDIN.to_owned(), canonical: STDIN.to_owned(), text })
     }
 
-    fn file(&self, path: &Path, display: String) -> Result<LoadedSource, SourceError> {
+    fn file(path: &Path, display: String) -> Result<LoadedSource, SourceError> {
         let canonical = path.canonicalize().map_err(|error| unreadable(&display, &error))?;
         if canonical.is_dir() {
             return Err(refused(
@@ -64,7 +64,7 @@ impl FileSources {
         Ok(LoadedSource { display, canonical: canonical.to_owned(), text })
     }
 
-    fn from_library(&self, name: &str) -> Result<LoadedSource, SourceError> {
+    fn library(&self, name: &str) -> Result<LoadedSource, SourceError> {
         let display = format!("library:{name}");
         let is_plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         if name.is_empty() || !is_plain {
@@ -81,20 +81,22 @@ impl FileSources {
                 &format!("put it at {folder}/{name}.yaml"),
             ));
         };
-        self.file(path, display)
+        Self::file(path, display)
     }
 }
 
 impl SourceLoader for FileSources {
     fn load(&self, reference: &SourceRef, from: Option<&str>) -> Result<LoadedSource, SourceError> {
         match (reference, from) {
-            (SourceRef::Library(name), _) => self.from_library(name),
+            (SourceRef::Library(name), _) => self.library(name),
             (SourceRef::Path(path), None) if path == "-" => self.standard_input(),
-            (SourceRef::Path(path), None) => self.file(&self.working.join(path), path.clone()),
+            (SourceRef::Path(path), None) => Self::file(&self.working.join(path), path.clone()),
             (SourceRef::Path(path), Some(from)) => {
-                let full = plain(&self.folder_of(from).join(path));
-                let display = full.strip_prefix(&self.working).unwrap_or(&full).display().to_string();
-                self.file(&full, display)
+                let full = self.folder_of(from).join(path);
+                // Only what is shown is tidied: `link/..` is not what it looks like.
+                let shown = plain(&full);
+                let display = shown.strip_prefix(&self.working).unwrap_or(&shown).display().to_string();
+                Self::file(&full, display)
             }
         }
     }

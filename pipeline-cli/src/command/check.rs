@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use pipeline_core::diagnostic::Severity;
 use pipeline_core::plan::CompileOptions;
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::args::{Check, FindingFormat};
 use crate::exit::{Exit, Failure};
 use crate::report::diagnostics::{self, Checked};
@@ -27,7 +27,7 @@ pub fn check(app: &App, args: &Check) -> Result<Exit, Failure> {
     let files = files(&args.files, &app.settings.working)?;
     let checked: Vec<Checked> = files
         .iter()
-        .map(|file| match app.compile(&loader, file, &kinds.catalog, &options) {
+        .map(|file| match app::compile(&loader, file, &kinds.catalog, &options) {
             Ok((_, checked)) | Err(checked) => checked,
         })
         .collect();
@@ -90,7 +90,7 @@ fn walk(working: &Path, folder: &Path, depth: usize, files: &mut Vec<String>) ->
         if kind.is_dir() && depth < DEEPEST {
             walk(working, &path, depth + 1, files)?;
         } else if !kind.is_dir() && path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-            files.push(path.display().to_string());
+            files.push(path.strip_prefix(".").unwrap_or(&path).display().to_string());
         }
     }
     Ok(())
@@ -112,6 +112,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
         }
+        assert_eq!(files(&[".".to_owned()], dir.path()).unwrap()[0], "flows/a.yaml");
         let words = ["one.yaml".to_owned(), "flows".to_owned(), "-".to_owned()];
         let found = files(&words, dir.path()).unwrap();
         assert_eq!(found, ["one.yaml", "flows/a.yaml", "flows/b.yml", "flows/deep/c.yaml", "-"]);

@@ -9,7 +9,7 @@ use pipeline_core::value::Value;
 use serde_json::json;
 
 use super::work::tell_findings;
-use crate::app::App;
+use crate::app::{self, App};
 use crate::args::{Graph, GraphFormat};
 use crate::exit::{Exit, Failure};
 use crate::settings::Mode;
@@ -21,7 +21,7 @@ use crate::settings::Mode;
 pub fn graph(app: &App, args: &Graph) -> Result<Exit, Failure> {
     let kinds = app.kinds(Mode::Mock, None)?;
     let loader = app.sources(&app.settings.state_dir(None));
-    let compiled = app.compile(&loader, &args.file, &kinds.catalog, &CompileOptions::default());
+    let compiled = app::compile(&loader, &args.file, &kinds.catalog, &CompileOptions::default());
     let plan = match compiled {
         Ok((plan, checked)) => {
             tell_findings(app, &checked, false)?;

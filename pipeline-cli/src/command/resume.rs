@@ -10,7 +10,7 @@ use pipeline_core::store::{CheckpointStore, Manifest, RunSummary, StoredRun, Sto
 
 use super::run::read_rules;
 use super::work::{Watch, check_credentials, resume_command};
-use crate::app::{App, Kinds};
+use crate::app::{self, App, Kinds};
 use crate::args::{Mock, Resume};
 use crate::exit::{Exit, Failure, is_resumable, status_name};
 use crate::report::{json, summary};
@@ -23,7 +23,7 @@ use crate::setup::{Kept, RulesText, run_dir};
 /// [`Failure`] when it cannot be taken over, or when it could not be recorded.
 pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     let state_dir = app.settings.state_dir(None);
-    let store = app.store(&state_dir);
+    let store = app::store(&state_dir);
     let id = match &args.run {
         Some(id) => id.clone(),
         None => match choose(&store.list().await?) {
@@ -58,10 +58,10 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     }
     let setup = kept.setup(manifest, run_dir(&state_dir, &id));
     let hint = resume_command(app, &id, &state_dir);
-    let workshop = app.workshop(kinds.catalog, store);
+    let workshop = app::workshop(kinds.catalog, store);
     let (watch, control) = Watch::new(app, args.events);
     let work = workshop.engine.resume(Arc::new(plan), setup, opened, control);
-    let conducted = watch.conduct(app, &hint, work).await?;
+    let conducted = Box::pin(watch.conduct(app, &hint, work)).await?;
     watch.tell(app, conducted, &workshop.written, &hint)
 }
 
@@ -137,7 +137,7 @@ fn compile_again(
             .help(format!("it was begun with version {}: use that one, or begin a new run", manifest.program))
     };
     let loader = sources.clone();
-    let compiled = app.compile(&loader, &sources.root, &kinds.catalog, &CompileOptions::default());
+    let compiled = app::compile(&loader, &sources.root, &kinds.catalog, &CompileOptions::default());
     let (plan, _) = compiled.map_err(|checked| {
         app.console.err(crate::report::diagnostics::text(&checked).trim_end());
         other_version("was accepted when it began and is refused by")

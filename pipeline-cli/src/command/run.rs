@@ -9,7 +9,7 @@ use pipeline_core::store::{CheckpointStore, Manifest, StoreError, StoredSources}
 use pipeline_core::value::{Hash, Value};
 
 use super::work::{Watch, check_credentials, resume_command, tell_findings};
-use crate::app::App;
+use crate::app::{self, App};
 use crate::args::{Mock, Run};
 use crate::exit::{Exit, Failure};
 use crate::inputs::{self, Given};
@@ -26,7 +26,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let mode = app.settings.mode(args.mock.mock || rules.is_some())?;
     let kinds = app.kinds(mode, rules.as_ref())?;
     let loader = app.sources(&app.settings.state_dir(None));
-    let compiled = app.compile(&loader, &args.file, &kinds.catalog, &CompileOptions::default());
+    let compiled = app::compile(&loader, &args.file, &kinds.catalog, &CompileOptions::default());
     let plan = match compiled {
         Ok((plan, checked)) => {
             tell_findings(app, &checked, false)?;
@@ -43,17 +43,17 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     check_credentials(&plan, &kinds.lacking)?;
 
     let state_dir = app.settings.state_dir(Some(&plan.root().settings));
-    let store = app.store(&state_dir);
-    let id = new_id(args.run_id.as_deref(), &*store).await?;
+    let store = app::store(&state_dir);
+    let id = new_id(args.id.as_deref(), &*store).await?;
     let sources = plan.stored_sources();
     let manifest = manifest(id, args, &plan, mode, &inputs, &kept, &sources, &loader)?;
     let setup = kept.setup(&manifest, run_dir(&state_dir, &manifest.run_id));
     let resume = resume_command(app, &manifest.run_id, &state_dir);
 
-    let workshop = app.workshop(kinds.catalog, store);
+    let workshop = app::workshop(kinds.catalog, store);
     let (watch, control) = Watch::new(app, args.events);
     let work = workshop.engine.run(Arc::new(plan), setup, manifest, sources, control);
-    let conducted = watch.conduct(app, &resume, work).await?;
+    let conducted = Box::pin(watch.conduct(app, &resume, work)).await?;
     watch.tell(app, conducted, &workshop.written, &resume)
 }
 

@@ -8,7 +8,7 @@ use pipeline_core::value::Value;
 
 use super::resume::inspect;
 use super::work::resume_command;
-use crate::app::App;
+use crate::app::{self, App};
 use crate::args::{OneRun, Runs};
 use crate::console::short;
 use crate::exit::{Exit, Failure};
@@ -20,7 +20,7 @@ use crate::report::{json, summary};
 /// [`Failure`] when the state directory or the run cannot be read.
 pub async fn runs(app: &App, args: &Runs) -> Result<Exit, Failure> {
     let state_dir = app.settings.state_dir(None);
-    let store = app.store(&state_dir);
+    let store = app::store(&state_dir);
     match args {
         Runs::List => list(app, &*store, &state_dir).await?,
         Runs::Show(one) => show(app, &*store, &state_dir, one).await?,

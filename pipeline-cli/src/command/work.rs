@@ -37,9 +37,9 @@ impl Watch {
             control.sinks.push(Box::new(EventLines::new(std::io::stdout())));
         }
         if app.settings.live {
-            let line = Live::new(app.settings.colour_err);
-            control.sinks.push(Box::new(line.sink(std::io::stderr(), app.settings.verbose)));
-            live = Some(line);
+            let status = Live::new(app.settings.colour_err);
+            control.sinks.push(Box::new(status.sink(std::io::stderr(), app.settings.verbose)));
+            live = Some(status);
         } else if !app.settings.quiet {
             control.sinks.push(Box::new(Plain::new(app.console.stderr(), app.settings.verbose)));
         }

@@ -5,6 +5,7 @@
 use pipeline_core::engine::{RunReport, StepReport};
 use pipeline_core::error::StepError;
 use pipeline_core::fact::Usage;
+use pipeline_core::path::StepPath;
 use pipeline_core::store::RunSummary;
 use pipeline_core::value::Value;
 use serde_json::{Map, json};
@@ -13,7 +14,7 @@ use crate::exit::status_name;
 
 /// One run: what `run --json`, `resume --json` and `runs show --json` print.
 pub fn run(report: &RunReport) -> Value {
-    let failed_at = report.error.as_ref().and_then(|e| e.path.as_ref()).map(|p| p.as_str());
+    let failed_at = report.error.as_ref().and_then(|e| e.path.as_ref()).map(StepPath::as_str);
     let steps: Map<String, Value> =
         report.steps.iter().map(|(name, step)| (name.clone(), step_json(name, step, failed_at))).collect();
     let outputs = match report.outputs.json() {

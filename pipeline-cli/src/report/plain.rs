@@ -54,7 +54,8 @@ pub fn line(event: &Event, verbose: bool) -> Option<String> {
 fn fact_line(record: &Record, verbose: bool) -> Option<String> {
     match &record.fact {
         Fact::AttemptStarted { path, attempt, .. } if verbose => {
-            Some(format!("{} {}{}", word(DIM, "start"), name(path), which(*attempt)))
+            let which = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+            Some(format!("{} {}{which}", word(DIM, "start"), name(path)))
         }
         Fact::AttemptEnded { path, attempt, end, .. } if verbose || is_top(path) => {
             Some(ended(path, *attempt, end))
@@ -70,11 +71,8 @@ fn ended(path: &StepPath, attempt: u32, end: &AttemptEnd) -> String {
     let time = report::time(end.duration_ms);
     let used = report::usage(&end.usage).map_or_else(String::new, |used| format!(", {used}"));
     let why = end.error.as_ref().map_or_else(String::new, |e| format!(": {}", short(&e.message, LONGEST)));
-    format!("{} {}{} ({time}{used}){why}", status_word(end.status), name(path), which(attempt))
-}
-
-fn which(attempt: u32) -> String {
-    if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() }
+    let which = if attempt > 1 { format!("attempt {attempt}, ") } else { String::new() };
+    format!("{} {} ({which}{time}{used}){why}", status_word(end.status), name(path))
 }
 
 fn name(path: &StepPath) -> String {
@@ -158,7 +156,9 @@ pub(crate) mod tests {
     fn printed(verbose: bool, events: &[Event]) -> String {
         let shared = Shared::default();
         let mut plain = Plain::new(shared.clone(), verbose);
-        events.iter().for_each(|event| plain.event(event));
+        for event in events {
+            plain.event(event);
+        }
         anstream::adapter::strip_str(&shared.text()).to_string()
     }
 
