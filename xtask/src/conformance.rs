@@ -52,14 +52,7 @@ pub fn run(repo: &Repo, folder: Option<&str>, release: bool) -> Result<Verdict> 
     if scratch.exists() {
         fs::remove_dir_all(&scratch).context("cannot empty target/conformance")?;
     }
-    let suite = Suite {
-        binary: &binary,
-        root: repo.root(),
-        folder: &folder,
-        shown,
-        scratch: &scratch,
-        deadline: DEADLINE,
-    };
+    let suite = Suite { binary: &binary, root: repo.root(), shown, scratch: &scratch, deadline: DEADLINE };
     let (rows, problems) = suite.play(&files, &table)?;
     report::line(report::table(&rows))?;
     Ok(Verdict::from_problems(problems, format!("{} files in {shown}", files.len())))
@@ -70,7 +63,6 @@ struct Suite<'a> {
     binary: &'a Path,
     /// Where the program is started.
     root: &'a Path,
-    folder: &'a Path,
     /// The folder as it was given.
     shown: &'a str,
     /// Where runs leave their files.
@@ -174,7 +166,7 @@ impl Case<'_> {
         let (out, err) = (own.join(format!("{command}.stdout")), own.join(format!("{command}.stderr")));
         let mut child = Command::new(self.suite.binary)
             .arg(command)
-            .arg(self.suite.folder.join(self.name))
+            .arg(Path::new(self.suite.shown).join(self.name))
             .args(args)
             .current_dir(self.suite.root)
             .stdin(Stdio::null())
@@ -317,7 +309,6 @@ mod tests {
         let suite = Suite {
             binary: &fixture.join("pipeline.sh"),
             root: &fixture,
-            folder: &folder,
             shown: "plans",
             scratch: scratch.path(),
             deadline: Duration::from_secs(1),
