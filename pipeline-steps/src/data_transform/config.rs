@@ -93,7 +93,8 @@ impl Kind {
 #[serde(deny_unknown_fields)]
 pub(super) struct Operation {
     /// What to do.
-    pub(super) operation: Kind,
+    #[serde(rename = "operation")]
+    pub(super) kind: Kind,
     /// The field of the rows that it is about; `a.b` and `a[0]` reach inside. When the input is a map, it names the list
     /// in it that holds the rows.
     #[serde(default)]
