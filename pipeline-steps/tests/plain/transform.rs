@@ -6,7 +6,7 @@ use pipeline_core::fact::RunStatus;
 use pipeline_core::value::Value;
 use serde_json::json;
 
-use crate::plain_support::World;
+use crate::plain::support::World;
 
 const ORDERS: &str = "\
 - name: data

@@ -4,7 +4,7 @@ use pipeline_core::error::ErrorKind;
 use pipeline_core::fact::RunStatus;
 use serde_json::json;
 
-use crate::plain_support::World;
+use crate::plain::support::World;
 
 #[tokio::test]
 async fn every_example_runs() {

@@ -4,7 +4,7 @@ use pipeline_core::error::ErrorKind;
 use pipeline_core::value::Value;
 use serde_json::json;
 
-use crate::plain_support::World;
+use crate::plain::support::World;
 
 fn step(keys: &str) -> String {
     format!("- {{name: f, type: file_ops, {keys}}}")

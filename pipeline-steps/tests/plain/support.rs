@@ -260,6 +260,6 @@ impl World {
 }
 
 fn workflow(steps: &str) -> String {
-    let lines: String = steps.lines().map(|line| format!("    {line}\n")).collect();
-    format!("workflow:\n  name: test\n  inputs: {{}}\n  steps:\n{lines}")
+    let lines: Vec<String> = steps.lines().map(|line| format!("    {line}")).collect();
+    format!("workflow:\n  name: test\n  inputs: {{}}\n  steps:\n{}\n", lines.join("\n"))
 }
