@@ -15,6 +15,7 @@ use pipeline_core::engine::{Engine, RunControl, RunReport, RunSetup};
 use pipeline_core::error::StepError;
 use pipeline_core::fact::{Fact, Record};
 use pipeline_core::plan::{Budget, CompileOptions, Inputs, Plan, compile};
+use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Provider};
 use pipeline_core::source::{MemorySources, SourceRef};
 use pipeline_core::step::{RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::store::{
@@ -112,6 +113,28 @@ impl Step for Model {
     }
 }
 
+/// A provider that is only named: [`Model`] answers in its place.
+struct Named(&'static str);
+
+#[async_trait]
+impl Provider for Named {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    fn default_model(&self) -> &'static str {
+        "none"
+    }
+
+    async fn start(&self, _: &ModelRequest, _: &StepContext) -> Result<ModelStream, StepError> {
+        Err(StepError::invalid("nobody calls it"))
+    }
+}
+
 /// One test's world.
 pub struct World {
     pub home: tempfile::TempDir,
@@ -161,6 +184,9 @@ impl World {
         }
         let answers = self.answers.iter().rev().cloned().collect();
         catalog.add_step(Arc::new(Model(Mutex::new(answers)))).expect("one of each type");
+        for name in ["claude", "gemini"] {
+            catalog.add_provider(Arc::new(Named(name))).expect("one of each name");
+        }
         catalog
     }
 
