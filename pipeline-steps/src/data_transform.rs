@@ -67,7 +67,7 @@ impl Step for DataTransform {
             other => Data::One(other),
         };
         for (index, operation) in config.operations.into_iter().enumerate() {
-            let kind = operation.operation;
+            let kind = operation.kind;
             data = apply(operation, data).await.map_err(|mut error| {
                 error.message = format!("operation {} ({}): {}", index + 1, kind.name(), error.message);
                 error
@@ -84,7 +84,7 @@ impl Step for DataTransform {
 /// Does one operation.
 async fn apply(operation: Operation, data: Data) -> Result<Data, StepError> {
     let data = data.inner_list(operation.field.as_deref());
-    if operation.operation == Kind::Aggregate {
+    if operation.kind == Kind::Aggregate {
         return summary::aggregate(&operation, data);
     }
     match data {
@@ -106,7 +106,7 @@ async fn apply(operation: Operation, data: Data) -> Result<Data, StepError> {
 }
 
 async fn one_list(operation: &Operation, list: Vec<Value>) -> Result<Data, StepError> {
-    let list = match operation.operation {
+    let list = match operation.kind {
         Kind::Filter => rows::filter(operation, list).await?,
         Kind::Map => rows::map(operation, list).await?,
         Kind::Sort => rows::sort(operation, list)?,

@@ -9,9 +9,10 @@ mod select;
 mod validate;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use cap_std::fs::Dir;
 use pipeline_core::document::Node;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::plan::CheckContext;
@@ -20,6 +21,7 @@ use pipeline_core::value::Value;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::confine::Roots;
 use crate::decode::decode;
 
 const EXAMPLE: &str = r#"workflow:
@@ -41,8 +43,11 @@ const EXAMPLE: &str = r#"workflow:
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Operation {
+    /// Lists the files of a directory, sorted.
     List,
+    /// Copies files: all of them, or nothing has changed.
     Copy,
+    /// Checks that files are there and how large they are; fails with all that is wrong.
     Validate,
 }
 
@@ -155,6 +160,13 @@ impl Step for FileOps {
 struct Done {
     value: Value,
     warnings: Vec<String>,
+}
+
+/// The capability for a path as written, and the path below it; `.` for the directory itself.
+fn open(cx: &StepContext, roots: &Roots, path: &Path) -> Result<(Dir, PathBuf), StepError> {
+    let (dir, below) = roots.open(path, &cx.run.dirs.working)?;
+    let below = if below.as_os_str().is_empty() { PathBuf::from(".") } else { below };
+    Ok((dir, below))
 }
 
 fn missing(operation: Operation, key: &str) -> StepError {

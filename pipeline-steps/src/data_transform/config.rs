@@ -40,15 +40,25 @@ pub(super) enum Format {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
+    /// Keeps the rows for which a condition holds.
     Filter,
+    /// Changes each row, or one field of it.
     Map,
+    /// Sums rows up to one value, or to one for each group.
     Aggregate,
+    /// Puts each row together with one of another list.
     Join,
+    /// Sorts rows into lists by the value of a field.
     GroupBy,
+    /// Orders rows; those without the field come last.
     Sort,
+    /// Keeps the first of rows that are the same.
     Unique,
+    /// Makes one list of lists.
     Flatten,
+    /// Keeps some fields of each row.
     Select,
+    /// Keeps some rows.
     Limit,
 }
 
@@ -93,7 +103,8 @@ impl Kind {
 #[serde(deny_unknown_fields)]
 pub(super) struct Operation {
     /// What to do.
-    pub(super) operation: Kind,
+    #[serde(rename = "operation")]
+    pub(super) kind: Kind,
     /// The field of the rows that it is about; `a.b` and `a[0]` reach inside. When the input is a map, it names the list
     /// in it that holds the rows.
     #[serde(default)]
@@ -151,16 +162,26 @@ pub(super) struct Operation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Function {
+    /// The sum; whole as long as all numbers are whole.
     #[default]
     Sum,
+    /// The mean; null for no rows.
     Average,
+    /// How many rows have the field.
     Count,
+    /// How many different values there are.
     CountDistinct,
+    /// The smallest value; null for no rows.
     Min,
+    /// The largest value; null for no rows.
     Max,
+    /// The middle value; null for no rows.
     Median,
+    /// The first value; null for no rows.
     First,
+    /// The last value; null for no rows.
     Last,
+    /// The different values, in order of first appearance.
     Unique,
 }
 

@@ -149,7 +149,6 @@ fn field_value(expression: &RowExpr, field: &str, row: &Value) -> Result<Value, 
 /// Stable; rows without the field come last in either direction.
 pub(super) fn sort(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
     let keys: Vec<(Option<&str>, Order)> = match (&operation.by, &operation.field) {
-        (Some(Keys::One(field)), _) => vec![(Some(field), operation.order)],
         (Some(Keys::Many(keys)), _) => keys
             .iter()
             .map(|key| match key {
@@ -157,7 +156,7 @@ pub(super) fn sort(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Va
                 Key::Full(full) => (Some(full.field.as_str()), full.order),
             })
             .collect(),
-        (None, Some(field)) => vec![(Some(field), operation.order)],
+        (Some(Keys::One(field)), _) | (None, Some(field)) => vec![(Some(field), operation.order)],
         (None, None) if rows.iter().any(Value::is_object) => return Err(lacks("field")),
         (None, None) => vec![(None, operation.order)],
     };

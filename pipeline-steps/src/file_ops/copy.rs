@@ -13,7 +13,7 @@ use pipeline_core::value::Hash;
 use serde_json::json;
 
 use super::select::{Pattern, is_glob, shown, split_glob, walk};
-use super::{Config, Done, OneOrMany, Operation, missing, trouble};
+use super::{Config, Done, OneOrMany, Operation, missing, open, trouble};
 use crate::confine::Roots;
 
 /// Bytes that are copied before other tasks get their turn.
@@ -43,9 +43,9 @@ pub(super) async fn copy(cx: &StepContext, config: &Config) -> Result<Done, Step
         into_directory |= find(cx, text, config.recursive, &mut sources, &mut warnings).await?;
     }
     let target = Path::new(destination);
-    let (dir, base) = Roots::write(cx).open(target, &cx.run.dirs.working)?;
+    let (dir, base) = open(cx, &Roots::write(cx), target)?;
     into_directory |= destination.ends_with('/') || dir.metadata(&base).is_ok_and(|m| m.is_dir());
-    let mut work = Transaction::new(dir, cx);
+    let mut work = Transaction::new(dir, &cx.idempotency_key());
     let mut files = Vec::new();
     for source in &sources {
         let (path, name) = if into_directory {
@@ -77,7 +77,7 @@ async fn find(
         split_glob(text)
     } else {
         let path = Path::new(text);
-        let (dir, below) = roots.open(path, &cx.run.dirs.working)?;
+        let (dir, below) = open(cx, &roots, path)?;
         let meta = dir.metadata(&below).map_err(|e| trouble("copy", path, &e))?;
         if meta.is_file() {
             let name = path.file_name().map(PathBuf::from).unwrap_or_default();
@@ -132,8 +132,8 @@ struct Transaction {
 }
 
 impl Transaction {
-    fn new(dir: Dir, cx: &StepContext) -> Self {
-        let mark = Hash::of(&cx.idempotency_key()).to_string()[..12].to_owned();
+    fn new(dir: Dir, key: &str) -> Self {
+        let mark = Hash::of(&key).to_string()[..12].to_owned();
         Self { dir, mark, staged: Vec::new(), made_dirs: Vec::new(), is_done: false }
     }
 
@@ -171,10 +171,11 @@ impl Transaction {
         let mut missing = Vec::new();
         let mut parent = target.parent();
         while let Some(path) = parent.filter(|p| !p.as_os_str().is_empty()) {
-            if self.dir.metadata(path).is_ok() {
-                break;
+            match self.dir.metadata(path) {
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(path.to_owned()),
+                Err(error) => return Err(error),
             }
-            missing.push(path.to_owned());
             parent = path.parent();
         }
         for path in missing.into_iter().rev() {
@@ -271,5 +272,72 @@ async fn pump(from: &mut File, to: &mut File, source: &str, target: &str) -> Res
         to.write_all(&buffer[..count]).map_err(|e| trouble("write", Path::new(target), &e))?;
         size += count as u64;
         tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use cap_std::ambient_authority;
+
+    use super::*;
+
+    fn names(dir: &Dir) -> Vec<String> {
+        let entries = dir.entries().unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    async fn staged(dir: &Dir, targets: &[&str]) -> Transaction {
+        let mut work = Transaction::new(dir.try_clone().unwrap(), "run/copy/1");
+        for target in targets {
+            let (path, below) = (PathBuf::from("source"), PathBuf::new());
+            let source = Source { dir: dir.try_clone().unwrap(), path, shown: "source".to_owned(), below };
+            work.stage(&source, Path::new(target), target).await.unwrap();
+        }
+        work
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_fails_halfway_puts_back_what_was_there() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = Dir::open_ambient_dir(home.path(), ambient_authority()).unwrap();
+        dir.write("source", "new").unwrap();
+        dir.write("a", "old").unwrap();
+        let work = staged(&dir, &["a", "b", "c"]).await;
+        // Somebody makes a directory where the third file should go, so the third rename fails.
+        dir.create_dir("c").unwrap();
+        let error = work.commit().unwrap_err();
+        assert!(error.message.contains("`c`"), "{error}");
+        assert_eq!(names(&dir), ["a", "c", "source"]);
+        assert_eq!(dir.read_to_string("a").unwrap(), "old");
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_is_dropped_leaves_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = Dir::open_ambient_dir(home.path(), ambient_authority()).unwrap();
+        dir.write("source", "new").unwrap();
+        dir.write("a", "old").unwrap();
+        let work = staged(&dir, &["a", "deep/er/b"]).await;
+        assert_eq!(dir.read_to_string("a").unwrap(), "old", "nothing is in place before the commit");
+        drop(work);
+        assert_eq!(names(&dir), ["a", "source"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_left_does_not_stop_the_next_attempt() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = Dir::open_ambient_dir(home.path(), ambient_authority()).unwrap();
+        dir.write("source", "new").unwrap();
+        dir.write("a", "old").unwrap();
+        let crashed = staged(&dir, &["a"]).await;
+        dir.write(crashed.staged[0].backup.as_ref().unwrap(), "older").unwrap();
+        std::mem::forget(crashed);
+        staged(&dir, &["a"]).await.commit().unwrap();
+        assert_eq!(names(&dir), ["a", "source"]);
+        assert_eq!(dir.read_to_string("a").unwrap(), "new");
     }
 }

@@ -9,7 +9,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use pipeline_core::error::StepError;
 use pipeline_core::step::StepContext;
 
-use super::trouble;
+use super::{open, trouble};
 use crate::confine::Roots;
 
 /// Files below a directory.
@@ -73,18 +73,18 @@ pub(super) async fn walk(
     pattern: &Pattern,
     recursive: bool,
 ) -> Result<Walk, StepError> {
-    let (dir, base) = roots.open(path, &cx.run.dirs.working)?;
+    let (dir, base) = open(cx, roots, path)?;
     let meta = dir.metadata(&base).map_err(|e| trouble("list", path, &e))?;
     if !meta.is_dir() {
         return Err(StepError::invalid(format!("`{}` is not a directory", path.display()))
             .help("name its directory in `path` and the file in `pattern`"));
     }
     let mut found = Walk { dir, base, files: Vec::new(), warnings: Vec::new() };
-    let mut open = vec![PathBuf::new()];
-    while let Some(folder) = open.pop() {
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
         // A long walk lets other tasks go on, and can be stopped.
         tokio::task::yield_now().await;
-        found.folder(&folder, path, pattern, recursive, &mut open)?;
+        found.folder(&folder, path, pattern, recursive, &mut folders)?;
     }
     found.files.sort();
     found.warnings.sort();
@@ -98,7 +98,7 @@ impl Walk {
         shown: &Path,
         pattern: &Pattern,
         recursive: bool,
-        open: &mut Vec<PathBuf>,
+        folders: &mut Vec<PathBuf>,
     ) -> Result<(), StepError> {
         let at = |error: &std::io::Error| trouble("list", &shown.join(folder), error);
         for entry in self.dir.read_dir(self.base.join(folder)).map_err(|e| at(&e))? {
@@ -107,7 +107,7 @@ impl Walk {
             let kind = entry.file_type().map_err(|e| at(&e))?;
             if kind.is_dir() {
                 if recursive {
-                    open.push(path);
+                    folders.push(path);
                 }
                 continue;
             }

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Done, trouble};
+use super::{Done, open, trouble};
 use crate::confine::Roots;
 
 /// A file and what must be true of it.
@@ -70,7 +70,7 @@ pub(super) fn validate(cx: &StepContext, files: &[Expected]) -> Result<Done, Ste
 /// What is there, if anything is.
 fn look(cx: &StepContext, roots: &Roots, path: &str) -> Result<Option<Metadata>, StepError> {
     let path = Path::new(path);
-    let (dir, below) = roots.open(path, &cx.run.dirs.working)?;
+    let (dir, below) = open(cx, roots, path)?;
     match dir.metadata(below) {
         Ok(meta) => Ok(Some(meta)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {

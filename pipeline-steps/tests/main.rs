@@ -1,0 +1,9 @@
+//! Integration tests of the leaf steps, each run by the real compiler and engine. They must not reach a network.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod plain {
+    mod support;
+    mod echo;
+    mod files;
+    mod transform;
+}

@@ -1,0 +1,291 @@
+//! A world for the steps that need no service: compiles a text and runs it in a temporary directory.
+//!
+//! Owns the fakes. Must not know what any step does.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pipeline_core::catalog::{Catalog, Services};
+use pipeline_core::clock::{Clock, Timestamp};
+use pipeline_core::diagnostic::Diagnostic;
+use pipeline_core::engine::{Engine, RunControl, RunReport, RunSetup};
+use pipeline_core::error::StepError;
+use pipeline_core::fact::{Fact, Record};
+use pipeline_core::plan::{Budget, CompileOptions, Inputs, Plan, compile};
+use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Provider};
+use pipeline_core::source::{MemorySources, SourceRef};
+use pipeline_core::step::{RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
+use pipeline_core::store::{
+    CheckpointStore, Manifest, OpenedRun, OutputWriter, RunLog, RunSummary, StoreError, StoredRun,
+    StoredSources,
+};
+use pipeline_core::tool::{Tool, ToolSource, ToolSpec};
+use pipeline_core::value::{Hash, Value};
+
+struct Store;
+
+struct Log(u64);
+
+#[async_trait]
+impl RunLog for Log {
+    fn append(
+        &mut self,
+        at: Timestamp,
+        elapsed_ms: u64,
+        facts: Vec<Fact>,
+    ) -> Result<Vec<Record>, StoreError> {
+        let first = self.0;
+        self.0 += facts.len() as u64;
+        Ok((first..).zip(facts).map(|(index, fact)| Record { index, at, elapsed_ms, fact }).collect())
+    }
+
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CheckpointStore for Store {
+    async fn create(&self, _: &Manifest, _: &StoredSources) -> Result<Box<dyn RunLog>, StoreError> {
+        Ok(Box::new(Log(0)))
+    }
+
+    async fn open(&self, run: &str) -> Result<OpenedRun, StoreError> {
+        Err(StoreError::Unknown { run: run.to_owned() })
+    }
+
+    async fn read(&self, run: &str) -> Result<StoredRun, StoreError> {
+        Err(StoreError::Unknown { run: run.to_owned() })
+    }
+
+    async fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn latest(&self) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+}
+
+struct Nothing;
+
+impl ToolSource for Nothing {
+    fn get(&self, _: &str) -> Option<Arc<dyn Tool>> {
+        None
+    }
+
+    fn list(&self) -> Vec<ToolSpec> {
+        Vec::new()
+    }
+}
+
+#[async_trait]
+impl OutputWriter for Nothing {
+    async fn write(&self, _: &RunInfo, name: &str, _: &str) -> Result<PathBuf, StepError> {
+        Ok(name.into())
+    }
+}
+
+impl Clock for Nothing {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000)
+    }
+}
+
+/// Stands in for model steps: gives the values of a list, one after the other, and then `{"text": "written"}`.
+struct Model(Mutex<Vec<Value>>);
+
+#[derive(schemars::JsonSchema)]
+struct Anything {}
+
+#[async_trait]
+impl Step for Model {
+    fn spec(&self) -> StepSpec {
+        StepSpec { kind: "prompt", summary: "", schema: schemars::schema_for!(Anything), example: "" }
+    }
+
+    async fn run(&self, _: &StepContext, _: Value) -> Result<StepOutput, StepError> {
+        let next = self.0.lock().pop();
+        Ok(StepOutput::ok(next.unwrap_or_else(|| serde_json::json!({"text": "written"}))))
+    }
+}
+
+/// A provider that is only named: [`Model`] answers in its place.
+struct Named(&'static str);
+
+#[async_trait]
+impl Provider for Named {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    fn default_model(&self) -> &'static str {
+        "none"
+    }
+
+    async fn start(&self, _: &ModelRequest, _: &StepContext) -> Result<ModelStream, StepError> {
+        Err(StepError::invalid("nobody calls it"))
+    }
+}
+
+/// One test's world.
+pub struct World {
+    pub home: tempfile::TempDir,
+    pub answers: Vec<Value>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self { home: tempfile::tempdir().expect("a temporary directory"), answers: Vec::new() }
+    }
+
+    /// Writes a file below the working directory.
+    pub fn file(&self, name: &str, text: &str) {
+        let path = self.home.path().join("work").join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(path, text).expect("a file");
+    }
+
+    /// The text of a file below the working directory, if it is there.
+    pub fn read(&self, name: &str) -> Option<String> {
+        std::fs::read_to_string(self.home.path().join("work").join(name)).ok()
+    }
+
+    /// Every file and directory below a directory of the working directory, hidden ones too.
+    pub fn tree(&self, name: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut open = vec![self.home.path().join("work").join(name)];
+        while let Some(dir) = open.pop() {
+            for entry in std::fs::read_dir(&dir).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                found.push(
+                    path.strip_prefix(self.home.path().join("work")).expect("below").display().to_string(),
+                );
+                if path.is_dir() {
+                    open.push(path);
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    fn catalog(&self) -> Catalog {
+        let mut catalog = Catalog::default();
+        for step in pipeline_steps::plain() {
+            catalog.add_step(step).expect("one of each type");
+        }
+        let answers = self.answers.iter().rev().cloned().collect();
+        catalog.add_step(Arc::new(Model(Mutex::new(answers)))).expect("one of each type");
+        for name in ["claude", "gemini"] {
+            catalog.add_provider(Arc::new(Named(name))).expect("one of each name");
+        }
+        catalog
+    }
+
+    pub fn compile(&self, text: &str) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let sources = MemorySources::default().with("test.yaml", text);
+        let root = SourceRef::Path("test.yaml".to_owned());
+        compile(&sources, &root, &self.catalog(), &CompileOptions::default())
+    }
+
+    fn dirs(&self) -> RunDirs {
+        let work = self.home.path().join("work");
+        for dir in ["workspace", "outputs"] {
+            std::fs::create_dir_all(work.join(dir)).expect("a directory");
+        }
+        RunDirs {
+            pipeline: work.clone(),
+            workspace: work.join("workspace"),
+            output: work.join("outputs"),
+            run: self.home.path().join("run"),
+            working: work,
+            read: Vec::new(),
+            write: Vec::new(),
+        }
+    }
+
+    /// Runs a whole file to its end.
+    pub async fn run(&self, text: &str) -> RunReport {
+        let plan = match self.compile(text) {
+            Ok((plan, _)) => Arc::new(plan),
+            Err(findings) => panic!("{findings:#?}"),
+        };
+        let started_at = Timestamp(1_700_000_000_000);
+        let services =
+            Services { catalog: self.catalog(), tools: Arc::new(Nothing), outputs: Arc::new(Nothing) };
+        let engine =
+            Engine { services: Arc::new(services), store: Arc::new(Store), clock: Arc::new(Nothing) };
+        let info = RunInfo {
+            id: "run".to_owned(),
+            workflow: "test".to_owned(),
+            started_at,
+            seed: 7,
+            mock: true,
+            dirs: self.dirs(),
+        };
+        let setup = RunSetup {
+            info,
+            inputs: Inputs::new(),
+            env: BTreeMap::new(),
+            state: BTreeMap::new(),
+            limits: Budget::default(),
+            until: None,
+        };
+        let manifest = Manifest {
+            run_id: "run".to_owned(),
+            workflow: "test".to_owned(),
+            source_path: "test.yaml".to_owned(),
+            pipeline_dir: "/".into(),
+            source_hash: Hash::of(&()),
+            plan: Hash::of(&()),
+            mode: "mock".to_owned(),
+            inputs: Value::Null,
+            settings: Value::Null,
+            created_at: started_at,
+            program: "test".to_owned(),
+        };
+        let run = engine.run(plan, setup, manifest, StoredSources::default(), RunControl::default());
+        run.await.expect("the journal is writable")
+    }
+
+    /// Runs steps, given as the lines below `steps:`.
+    pub async fn steps(&self, steps: &str) -> RunReport {
+        self.run(&workflow(steps)).await
+    }
+
+    /// The value of the last step, which must succeed.
+    pub async fn value(&self, steps: &str) -> Value {
+        let report = self.steps(steps).await;
+        let (name, step) = report.steps.last().expect("a step");
+        assert!(step.status.is_some_and(pipeline_core::fact::Status::is_success), "{name}: {:?}", step.error);
+        step.value.json().clone()
+    }
+
+    /// The error of the last step, which must fail.
+    pub async fn error(&self, steps: &str) -> StepError {
+        let report = self.steps(steps).await;
+        let (name, step) = report.steps.last().expect("a step");
+        step.error.clone().unwrap_or_else(|| panic!("{name} gave {:?}", step.value))
+    }
+
+    /// Codes and messages of what the compiler finds.
+    pub fn findings(&self, steps: &str) -> Vec<String> {
+        let all = match self.compile(&workflow(steps)) {
+            Ok((_, findings)) | Err(findings) => findings,
+        };
+        all.iter().map(|d| format!("{} {}", d.code, d.message)).collect()
+    }
+}
+
+fn workflow(steps: &str) -> String {
+    let lines: Vec<String> = steps.lines().map(|line| format!("    {line}")).collect();
+    format!("workflow:\n  name: test\n  inputs: {{}}\n  steps:\n{}\n", lines.join("\n"))
+}
