@@ -88,10 +88,11 @@ impl Kept {
         })
     }
 
-    /// Widens what the run may reach.
-    pub fn allow(&mut self, more: &Permissions) {
-        self.read.extend(more.allow_read.iter().map(|dir| self.working.join(dir)));
-        self.write.extend(more.allow_write.iter().map(|dir| self.working.join(dir)));
+    /// Widens what the run may reach. Relative directories mean `here`, where the flags were given, which for a resume
+    /// need not be where the run began.
+    pub fn allow(&mut self, more: &Permissions, here: &Path) {
+        self.read.extend(more.allow_read.iter().map(|dir| here.join(dir)));
+        self.write.extend(more.allow_write.iter().map(|dir| here.join(dir)));
     }
 
     /// Replaces the limits that are given anew.
@@ -191,7 +192,8 @@ pub(crate) mod tests {
     fn a_resume_has_what_the_run_began_with() {
         let mut kept = Kept { working: "/w".into(), seed: 7, until: Some("b".to_owned()), ..Kept::default() };
         kept.limit(&Limits { timeout: Some(Duration::from_millis(1500)), ..Limits::default() });
-        kept.allow(&Permissions { allow_read: vec!["docs".into()], allow_write: vec!["/abs".into()] });
+        let more = Permissions { allow_read: vec!["docs".into()], allow_write: vec!["/abs".into()] };
+        kept.allow(&more, Path::new("/here"));
         kept.state.insert("x".to_owned(), Data::new(json!([1])));
         kept.mock_rules = Some(RulesText { name: "r.yaml".to_owned(), text: "seed: 7".to_owned() });
         let stored = manifest(kept.to_value().unwrap());
@@ -199,7 +201,7 @@ pub(crate) mod tests {
         assert_eq!(again, kept);
         let setup = again.setup(&stored, run_dir(Path::new("/s"), "r1"));
         assert_eq!(setup.info.dirs.run, PathBuf::from("/s/runs/r1"));
-        assert_eq!(setup.info.dirs.read, [PathBuf::from("/w/docs")]);
+        assert_eq!(setup.info.dirs.read, [PathBuf::from("/here/docs")]);
         assert_eq!(setup.info.dirs.write, [PathBuf::from("/abs")]);
         assert_eq!(setup.limits.max_duration, Some(Duration::from_millis(1500)));
         assert_eq!(setup.inputs["topic"].json(), &json!("rust"));

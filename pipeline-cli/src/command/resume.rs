@@ -46,7 +46,7 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     let manifest = &opened.stored.manifest;
     let mut kept = Kept::of(manifest)?;
     let (mode, rules) = mode_of(app, manifest, &kept, &args.mock)?;
-    kept.allow(&args.permissions);
+    kept.allow(&args.permissions, &app.settings.working);
     kept.limit(&args.limits);
     let kinds = app.kinds(mode, rules.as_ref())?;
     let plan = compile_again(app, manifest, &opened.stored.sources, &kinds)?;

@@ -118,7 +118,7 @@ fn kept(app: &App, args: &Run, plan: &Plan, mode: Mode, rules: Option<RulesText>
         seed,
         ..Kept::default()
     };
-    kept.allow(&args.permissions);
+    kept.allow(&args.permissions, &settings.working);
     kept.limit(&args.limits);
     Ok(kept)
 }

@@ -64,11 +64,9 @@ async fn events(
 ) -> Result<(), Failure> {
     let id = named(store, state_dir, one).await?;
     let stored = store.read(&id).await?;
-    for record in &stored.records {
-        let line = if app.settings.json { record.to_event().to_string() } else { event_line(record) };
-        app.console.out(&format!("{line}\n"))?;
-    }
-    Ok(())
+    let line =
+        |record| if app.settings.json { Record::to_event(record).to_string() } else { event_line(record) };
+    app.console.out(&stored.records.iter().map(|record| line(record) + "\n").collect::<String>())
 }
 
 /// The run that is named, or the newest.

@@ -90,7 +90,6 @@ fn document(steps: Vec<StepKind>) -> Value {
     });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "pipeline.schema/1",
         "schema": "pipeline.schema/1",
         "title": "A pipeline file",
         // A file has the workflow at its top, or under `workflow`.

@@ -6,6 +6,7 @@ use std::future::{Future, pending};
 use std::io::Write;
 use std::path::Path;
 
+use pipeline_core::diagnostic::Severity;
 use pipeline_core::engine::{EngineError, RunControl, RunReport};
 use pipeline_core::fact::RunStatus;
 use pipeline_core::plan::Plan;
@@ -159,13 +160,15 @@ fn missing_credentials(providers: &[&str]) -> Option<Failure> {
     (!providers.is_empty()).then(|| failure.help("or run with --mock, which calls nobody"))
 }
 
-/// Tells what a compilation found, for people; nothing when they asked for quiet and there is no error.
+/// Tells what a compilation found, for people. When the file can run, notes are for those who want to know everything,
+/// and nothing is for those who want quiet.
 ///
 /// # Errors
 /// [`Failure`] when the document cannot be written.
 pub fn tell_findings(app: &App, checked: &diagnostics::Checked, is_refused: bool) -> Result<(), Failure> {
     if is_refused || !app.console.quiet {
-        let text = diagnostics::text(checked);
+        let least = if is_refused || app.settings.verbose { Severity::Note } else { Severity::Warning };
+        let text = diagnostics::text_from(checked, least);
         if !text.is_empty() {
             app.console.err(text.trim_end());
         }

@@ -46,8 +46,13 @@ impl Checked {
 
 /// Every finding as text: place and message, the line with a mark under the guilty token, and what to do.
 pub fn text(checked: &Checked) -> String {
+    text_from(checked, Severity::Note)
+}
+
+/// As [`text()`], for findings that are at least this bad.
+pub fn text_from(checked: &Checked, least: Severity) -> String {
     let mut out = String::new();
-    for finding in &checked.findings {
+    for finding in checked.findings.iter().filter(|f| f.severity >= least) {
         draw(&mut out, checked, finding);
     }
     out
@@ -264,6 +269,16 @@ mod tests {
             \x20 note: flows/a.yaml:3:11: in this step\n\
             \x20 help: did you mean `type`?\n";
         assert_eq!(plain(&example()), expected);
+    }
+
+    #[test]
+    fn findings_can_be_limited_to_the_worse_ones() {
+        let note = Diagnostic::note("N1", span_of(TEXT, "typ"), "rewritten");
+        let warning = Diagnostic::warning("W1", span_of(TEXT, "typ"), "odd");
+        let both = checked(TEXT, vec![note, warning]);
+        assert!(text(&both).contains("rewritten"));
+        let worse = text_from(&both, Severity::Warning);
+        assert!(worse.contains("odd") && !worse.contains("rewritten"), "{worse}");
     }
 
     #[test]
