@@ -41,8 +41,9 @@ pub async fn write(dir: &Dir, relative: &Path, bytes: &[u8]) -> io::Result<()> {
     file.flush().await?;
     file.sync_all().await?;
     let parent = temporary.rename(Path::new(name))?;
-    // The rename itself must survive a power cut too.
-    tokio::fs::File::from_std(parent.into_std_file()).sync_all().await
+    // The rename itself must survive a power cut too. The handle of a `Dir` is for looking up only: it cannot be
+    // flushed, so the directory is opened again.
+    tokio::fs::File::from_std(parent.open(".")?.into_std()).sync_all().await
 }
 
 fn create(dir: Dir) -> io::Result<(Temporary, std::fs::File)> {

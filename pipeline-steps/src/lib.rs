@@ -11,7 +11,7 @@ pub mod atomic;
 pub mod confine;
 pub mod file_cache;
 pub mod outputs;
-// pub mod prompt;
+pub mod prompt;
 
 #[cfg(test)]
 mod fixture;
@@ -21,7 +21,5 @@ pub use outputs::OutputFiles;
 
 /// Every built-in step type. `files` is shared by all steps that read files, so that a file is read once.
 pub fn builtin(files: Arc<FileCache>) -> Vec<Arc<dyn Step>> {
-    vec![
-
-    ]
+    vec![Arc::new(prompt::Prompt::new(files))]
 }
