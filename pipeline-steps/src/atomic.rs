@@ -27,8 +27,11 @@ pub async fn write(dir: &Dir, relative: &Path, bytes: &[u8]) -> io::Result<()> {
     })?;
     let parent = match relative.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => {
-            dir.create_dir_all(parent)?;
-            dir.open_dir(parent)?
+            match dir.create_dir_all(parent) {
+                // A link or a file is in the way: opening it tells which, and whether it leads out.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => dir.open_dir(parent)?,
+            }
         }
         _ => dir.try_clone()?,
     };

@@ -1,7 +1,7 @@
 //! Files of prompts, read once.
 //!
-//! Owns [`FileCache`]: what was read is kept under (path, length, modification time in nanoseconds, inode), bounded by
-//! weight, and many readers of one file share one read. Must not know prompts or who may read what: callers hand in a
+//! Owns [`FileCache`]: what was read is kept under (path, length, inode, times of modification and change in
+//! nanoseconds), bounded by weight, and many readers of one file share one read. Must not know prompts or who may read what: callers hand in a
 //! directory handle that confines them.
 
 use std::io;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 /// Most bytes that are kept, and the largest file that is read.
 const CAPACITY: u64 = 64 * 1024 * 1024;
 
-/// How old a modification time must be for the file's content to follow from it. File systems stamp times in steps
+/// How old a file's last change must be for its content to follow from its times. File systems stamp times in steps
 /// (some milliseconds on ext4, two seconds on FAT), so that two writes within one step look the same.
 const SETTLED_NS: i128 = 2_000_000_000;
 
@@ -36,6 +36,9 @@ struct Key {
     path: PathBuf,
     length: u64,
     modified_ns: i128,
+    /// Time of the last change of the inode. Unlike the modification time nobody can set it, and inode numbers are
+    /// given out again: a file that replaces another of the same length and (set) time differs only here.
+    changed_ns: i128,
     device: u64,
     inode: u64,
 }
@@ -45,11 +48,16 @@ impl Key {
         Self {
             path: path.to_path_buf(),
             length: metadata.len(),
-            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+            modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
             device: metadata.dev(),
             inode: metadata.ino(),
         }
     }
+}
+
+fn nanoseconds(seconds: i64, rest: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
 }
 
 /// One read and what came of it.
@@ -75,7 +83,7 @@ impl Default for FileCache {
 }
 
 impl FileCache {
-    /// An empty cache. `clock` says how old a modification time is.
+    /// An empty cache. `clock` says how long ago a file was changed.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let weigh = |key: &Key, entry: &Arc<Entry>| {
             let bytes = entry.content.as_ref().map_or(0, |c| c.len()) + key.path.as_os_str().len() + 256;
@@ -132,7 +140,10 @@ impl FileCache {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let content = slurp(file).await;
         let is_settled = match &content {
-            Ok((_, after)) => Key::of(&key.path, after) == *key && now_ns - key.modified_ns >= SETTLED_NS,
+            Ok((_, after)) => {
+                let last = key.modified_ns.max(key.changed_ns);
+                Key::of(&key.path, after) == *key && now_ns - last >= SETTLED_NS
+            }
             // An error is shared by those who wait for it, and not kept for those who come later.
             Err(_) => false,
         };
@@ -162,13 +173,27 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use futures_util::future::join_all;
+    use pipeline_core::clock::Timestamp;
 
     use super::*;
     use crate::fixture::Fixture;
 
-    fn settle(path: &Path, seconds: u64) {
+    /// A clock for which every file of a test is long settled.
+    struct Later;
+
+    impl Clock for Later {
+        fn now(&self) -> Timestamp {
+            Timestamp(SystemClock.now().0 + 60_000)
+        }
+    }
+
+    fn later() -> FileCache {
+        FileCache::new(Arc::new(Later))
+    }
+
+    fn set_modified(path: &Path, nanoseconds: u32) {
         let file = std::fs::File::options().write(true).open(path).unwrap();
-        file.set_modified(UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::new(1_000_000, nanoseconds)).unwrap();
     }
 
     async fn text(cache: &FileCache, fx: &Fixture, name: &str) -> String {
@@ -179,29 +204,48 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn n09_a_hundred_first_readers_share_one_disk_read() {
         let fx = Fixture::new();
-        let cache = FileCache::default();
+        let cache = later();
         std::fs::write(fx.path("a.txt"), "shared").unwrap();
-        settle(&fx.path("a.txt"), 1_000_000);
         let all = join_all((0..100).map(|_| text(&cache, &fx, "a.txt"))).await;
         assert_eq!(all, vec!["shared"; 100]);
         assert_eq!(cache.reads(), 1);
     }
 
     #[tokio::test]
-    async fn n09_a_reader_that_is_dropped_takes_nothing_from_the_others() {
+    async fn n09_a_file_of_just_now_is_shared_by_those_who_wait_together() {
         let fx = Fixture::new();
         let cache = FileCache::default();
         std::fs::write(fx.path("a.txt"), "shared").unwrap();
-        settle(&fx.path("a.txt"), 1_000_000);
-        let mut first = Box::pin(text(&cache, &fx, "a.txt"));
-        assert!(futures_util::poll!(&mut first).is_pending(), "the read is under way");
-        let mut second = Box::pin(text(&cache, &fx, "a.txt"));
-        assert!(futures_util::poll!(&mut second).is_pending());
-        drop(first);
-        assert_eq!(second.await, "shared");
-        let before = cache.reads();
-        assert_eq!(text(&cache, &fx, "a.txt").await, "shared");
-        assert_eq!(cache.reads(), before, "what the second read is kept");
+        let all = join_all((0..100).map(|_| text(&cache, &fx, "a.txt"))).await;
+        assert_eq!(all, vec!["shared"; 100]);
+        assert!(cache.reads() < 100, "{} reads", cache.reads());
+    }
+
+    #[test]
+    fn n09_a_reader_that_is_dropped_takes_nothing_from_the_others() {
+        let fx = Fixture::new();
+        let cache = later();
+        std::fs::write(fx.path("a.txt"), "shared").unwrap();
+        let pipe = fx.path("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        // The only thread for files is held by a pipe that nobody has opened yet, so that reads stay under way.
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let mut held = Box::pin(tokio::fs::File::open(&pipe));
+            assert!(futures_util::poll!(&mut held).is_pending());
+            let mut first = Box::pin(text(&cache, &fx, "a.txt"));
+            assert!(futures_util::poll!(&mut first).is_pending());
+            let mut second = Box::pin(text(&cache, &fx, "a.txt"));
+            assert!(futures_util::poll!(&mut second).is_pending());
+            drop(first);
+            let writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+            held.await.unwrap();
+            drop(writer);
+            assert_eq!(second.await, "shared");
+            assert_eq!(cache.reads(), 2, "the dropped one and its successor");
+            assert_eq!(text(&cache, &fx, "a.txt").await, "shared");
+            assert_eq!(cache.reads(), 2, "what the second one read is kept");
+        });
     }
 
     #[tokio::test]
@@ -219,22 +263,22 @@ mod tests {
     async fn x04_a_rewrite_by_rename_with_the_same_time_is_seen() {
         let fx = Fixture::new();
         let cache = FileCache::default();
-        for content in ["one", "two", "six"] {
-            std::fs::write(fx.path("b.txt"), content).unwrap();
-            settle(&fx.path("b.txt"), 1_000_000);
+        for round in 0..50 {
+            let content = format!("{round:04}");
+            std::fs::write(fx.path("b.txt"), &content).unwrap();
+            set_modified(&fx.path("b.txt"), 0);
             std::fs::rename(fx.path("b.txt"), fx.path("a.txt")).unwrap();
             assert_eq!(text(&cache, &fx, "a.txt").await, content);
         }
     }
 
     #[tokio::test]
-    async fn x04_a_rewrite_one_nanosecond_later_is_seen() {
+    async fn x04_a_settled_file_is_read_once_and_a_nanosecond_later_again() {
         let fx = Fixture::new();
-        let cache = FileCache::default();
-        for (nanos, content) in [(1, "one"), (2, "two")] {
+        let cache = later();
+        for (nanoseconds, content) in [(1, "one"), (2, "two")] {
             std::fs::write(fx.path("a.txt"), content).unwrap();
-            let file = std::fs::File::options().write(true).open(fx.path("a.txt")).unwrap();
-            file.set_modified(UNIX_EPOCH + Duration::new(1_000_000, nanos)).unwrap();
+            set_modified(&fx.path("a.txt"), nanoseconds);
             assert_eq!(text(&cache, &fx, "a.txt").await, content);
             assert_eq!(text(&cache, &fx, "a.txt").await, content);
         }
@@ -246,11 +290,14 @@ mod tests {
         let fx = Fixture::new();
         let cache = FileCache::default();
         std::fs::create_dir(fx.path("d")).unwrap();
+        let pipe = fx.path("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let of = |name: &'static str| {
             let (cache, fx) = (&cache, &fx);
             async move { cache.read(&fx.dir(), Path::new(name), &fx.path(name)).await.unwrap_err() }
         };
         assert_eq!(of("d").await.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(of("pipe").await.kind(), io::ErrorKind::InvalidInput, "and nobody waits for its writer");
         assert_eq!(of("none").await.kind(), io::ErrorKind::NotFound);
         assert_eq!(of("../outside").await.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(cache.reads(), 0);

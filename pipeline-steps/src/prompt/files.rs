@@ -223,8 +223,7 @@ fn split_glob(path: &Path) -> Option<(PathBuf, String)> {
     for component in components.by_ref() {
         let text = component.as_os_str().to_string_lossy();
         if text.contains(['*', '?', '[', '{']) {
-            let rest = components.as_path();
-            let pattern = Path::new(text.as_ref()).join(rest);
+            let pattern: PathBuf = std::iter::once(component).chain(components).collect();
             return Some((start, pattern.to_string_lossy().into_owned()));
         }
         start.push(component);

@@ -158,7 +158,7 @@ mod tests {
         let fill = |text| filled(text, &[&names]);
         assert_eq!(fill("{A} {{A}} {{ B }} {C} {{C}} {"), "{B} {B} b {C} {{C}} {");
         assert_eq!(fill(r#"{"json": {B}}"#), r#"{"json": b}"#);
-        assert_eq!(fill("{{{B}}}"), "{{b}}");
+        assert_eq!(fill("{{{B}}}"), "{b}");
         assert_eq!(fill("ü{B}ü{"), "übü{");
     }
 
