@@ -39,11 +39,6 @@ impl Expected {
         Ok(Self { schema, validator })
     }
 
-    /// The schema.
-    pub fn schema(&self) -> &Value {
-        &self.schema
-    }
-
     /// The JSON of an answer that fits.
     ///
     /// # Errors
@@ -87,7 +82,7 @@ impl Misfit {
     }
 
     /// The error after `repairs` repairs in vain. `usage` tells what was paid for it.
-    pub fn error(&self, repairs: u64, usage: Value) -> StepError {
+    pub fn error(&self, repairs: u64, usage: &Value) -> StepError {
         let tries = match repairs {
             0 => String::new(),
             1 => " after 1 repair".to_owned(),

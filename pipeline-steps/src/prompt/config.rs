@@ -177,7 +177,7 @@ pub(super) enum Part {
 }
 
 /// How bytes become text.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub(super) enum Encoding {
     /// UTF-8; a byte order mark is dropped.
     #[default]
@@ -186,6 +186,20 @@ pub(super) enum Encoding {
     /// ISO 8859-1: every byte is a character.
     #[serde(rename = "latin-1", alias = "latin1", alias = "iso-8859-1")]
     Latin1,
+}
+
+/// By hand, because a derived schema does not know the other spellings.
+impl JsonSchema for Encoding {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Encoding".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "enum": ["utf-8", "utf8", "UTF-8", "latin-1", "latin1", "iso-8859-1"],
+        })
+    }
 }
 
 /// A condition's result; true when there was none.

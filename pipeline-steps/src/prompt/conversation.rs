@@ -134,7 +134,7 @@ impl<'a> Conversation<'a> {
                     let warning = format!("the answer does not fit its schema:\n{}", misfit.list());
                     Ok(self.output(answer, Some(found), vec![warning]))
                 }
-                _ => Err(misfit.error(repairs, json!(self.usage))),
+                _ => Err(misfit.error(repairs, &json!(self.usage))),
             };
         }
     }

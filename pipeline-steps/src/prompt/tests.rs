@@ -4,15 +4,19 @@
 
 use std::collections::BTreeMap;
 
+use pipeline_core::catalog::Catalog;
 use pipeline_core::error::ErrorKind;
 use pipeline_core::fact::Usage;
 use pipeline_core::path::{OpKey, OpRole, StepPath};
+use pipeline_core::plan::{CompileOptions, compile};
 use pipeline_core::provider::ModelAnswer;
+use pipeline_core::source::SourceRef;
 use pipeline_core::step::EffectPort;
+use pipeline_core::store::StoredSources;
 use serde_json::json;
 
 use super::*;
-use crate::fixture::{Fixture, answer, calling, read};
+use crate::fixture::{Fixture, Script, answer, calling, read};
 
 /// Runs the step with provider `test`; `with` may leave out the provider.
 async fn run_in(cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
@@ -203,6 +207,81 @@ async fn a_call_without_a_price_makes_the_cost_unknown_not_zero() {
     let output = run(&fx, json!({ "prompt": "Rate", "output_schema": score() })).await.unwrap();
     assert_eq!(output.value["cost_usd"], Value::Null);
     assert_eq!((output.usage.calls, output.usage.unpriced_calls), (2, 1));
+}
+
+/// Every finding of a pipeline that knows this crate's steps and the provider `claude`, as `code message`.
+fn findings(text: &str) -> Vec<String> {
+    let mut catalog = Catalog::default();
+    for step in crate::builtin(Arc::default()) {
+        catalog.add_step(step).unwrap();
+    }
+    catalog.add_provider(Arc::new(Script::new("claude", Vec::new()))).unwrap();
+    let files = BTreeMap::from([("p".to_owned(), ("p.yaml".to_owned(), text.to_owned()))]);
+    let loader = StoredSources { root: "p".to_owned(), files, links: Vec::new() };
+    let all = match compile(&loader, &SourceRef::Path("p".to_owned()), &catalog, &CompileOptions::default()) {
+        Ok((_, notes)) => notes,
+        Err(findings) => findings,
+    };
+    all.iter().map(|d| format!("{} {}", d.code, d.message)).collect()
+}
+
+#[test]
+fn every_example_compiles_without_a_finding() {
+    for step in crate::builtin(Arc::default()) {
+        let spec = step.spec();
+        assert_eq!(findings(spec.example), Vec::<String>::new(), "{}", spec.kind);
+    }
+}
+
+const EVERY_KEY: &str = "
+workflow:
+  name: w
+  inputs: { show: { type: boolean, default: true } }
+  functions: { f: { description: d, parameters: { type: object } } }
+  steps:
+    - { name: a, type: prompt, provider: claude, prompt: Hi }
+    - name: b
+      type: claude
+      model: m
+      system_prompt: 'for {{ steps.a.text }}'
+      temperature: 0.5
+      top_p: '{{ 0.5 }}'
+      top_k: 3
+      max_output_tokens: 10
+      max_turns: 2
+      repair_attempts: 1
+      validation_mode: loose
+      json: true
+      session: s
+      tools: [f]
+      claude_options: { cwd: ./x, allowed_tools: [Read] }
+      output_schema: { type: object, properties: { a: { type: string } } }
+      prompt:
+        - just text
+        - { type: static, content: '{{ steps.a.text }}', condition: '{{ inputs.show }}' }
+        - { type: file, path: 'x*.md', variables: { A: '{{ steps.a.text }}' }, inject_as: X, encoding: latin1 }
+        - { type: previous_response, step: a, max_length: 10, inject_as: Y }
+        - { type: value, value: steps.a, when: inputs.show }
+";
+
+#[test]
+fn every_key_and_part_of_the_kernel_form_is_known_to_the_schema() {
+    assert_eq!(findings(EVERY_KEY), Vec::<String>::new());
+}
+
+#[test]
+fn what_does_not_fit_the_schema_is_found_when_the_pipeline_is_compiled() {
+    for (was, is, code) in [
+        ("top_k: 3", "top_k: many", "E0103"),
+        ("temperature: 0.5", "temperature: 3", "E0109"),
+        ("top_k: 3", "topk: 3", "E0101"),
+        ("validation_mode: loose", "validation_mode: lose", "E0104"),
+        ("encoding: latin1", "encoding: utf-17", "E0104"),
+        ("when: inputs.show", "when: steps.nobody", "E0202"),
+    ] {
+        let found = findings(&EVERY_KEY.replace(was, is));
+        assert!(found.iter().any(|f| f.starts_with(code)), "{is}: {found:?}");
+    }
 }
 
 /// What the journal of a first attempt would hold, collected by playing its other side.
