@@ -14,7 +14,6 @@ use cap_std::fs::Dir;
 use moka::future::Cache;
 use pipeline_core::clock::{Clock, SystemClock};
 use tokio::io::AsyncReadExt;
-use tokio::time::Instant;
 
 /// Most bytes that are kept, and the largest file that is read.
 const CAPACITY: u64 = 64 * 1024 * 1024;
@@ -27,6 +26,8 @@ const SETTLED_NS: i128 = 2_000_000_000;
 pub struct FileCache {
     entries: Cache<Key, Arc<Entry>>,
     reads: AtomicU64,
+    /// Orders requests and reads. A counter, because two instants may be equal.
+    order: AtomicU64,
     clock: Arc<dyn Clock>,
 }
 
@@ -63,7 +64,8 @@ fn nanoseconds(seconds: i64, rest: i64) -> i128 {
 /// One read and what came of it.
 struct Entry {
     content: Result<Arc<[u8]>, (io::ErrorKind, String)>,
-    begun: Instant,
+    /// Its place in the order of requests and reads.
+    begun: u64,
     /// The content follows from the key, for ever.
     is_settled: bool,
 }
@@ -71,7 +73,7 @@ struct Entry {
 impl Entry {
     /// Whether a request that arrived at `asked` may use it. When the key does not determine the content, only a read
     /// that began after the request is sure to have seen every write before the request.
-    fn serves(&self, asked: Instant) -> bool {
+    fn serves(&self, asked: u64) -> bool {
         self.is_settled || self.begun > asked
     }
 }
@@ -90,7 +92,7 @@ impl FileCache {
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let entries = Cache::builder().max_capacity(CAPACITY).weigher(weigh).build();
-        Self { entries, reads: AtomicU64::new(0), clock }
+        Self { entries, reads: AtomicU64::new(0), order: AtomicU64::new(0), clock }
     }
 
     /// How often a file was read from the disk.
@@ -107,7 +109,7 @@ impl FileCache {
     /// The system's; `PermissionDenied` without a number of the system when the path would leave `dir`; `InvalidInput`
     /// when it is not a regular file; `FileTooLarge` over 64 MiB.
     pub async fn read(&self, dir: &Dir, relative: &Path, absolute: &Path) -> io::Result<Arc<[u8]>> {
-        let asked = Instant::now();
+        let asked = self.order.fetch_add(1, Ordering::SeqCst);
         // Before it is opened: opening a named pipe would wait for its writer.
         if !dir.metadata(relative)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
@@ -135,7 +137,7 @@ impl FileCache {
     }
 
     async fn load(&self, file: std::fs::File, key: &Key) -> Arc<Entry> {
-        let begun = Instant::now();
+        let begun = self.order.fetch_add(1, Ordering::SeqCst);
         let now_ns = i128::from(self.clock.now().0) * 1_000_000;
         self.reads.fetch_add(1, Ordering::Relaxed);
         let content = slurp(file).await;
@@ -211,14 +213,39 @@ mod tests {
         assert_eq!(cache.reads(), 1);
     }
 
-    #[tokio::test]
-    async fn n09_a_file_of_just_now_is_shared_by_those_who_wait_together() {
+    /// Runs `work` while every read stays under way, until it drops what it is given: the only thread for files is
+    /// held by a pipe that nobody writes.
+    fn with_reads_held<F: Future<Output = ()>>(fx: &Fixture, work: impl FnOnce(std::fs::File) -> F) {
+        let pipe = fx.path("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        // Opened for both, so that opening does not wait, and reading does.
+        let both = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+        let mut held = tokio::fs::File::from_std(both.try_clone().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let mut byte = [0];
+            let mut holding = Box::pin(held.read(&mut byte));
+            assert!(futures_util::poll!(&mut holding).is_pending());
+            work(both).await;
+        });
+    }
+
+    fn release(mut held: std::fs::File) {
+        io::Write::write_all(&mut held, b"x").unwrap();
+    }
+
+    #[test]
+    fn n09_a_file_of_just_now_is_shared_by_those_who_wait_together() {
         let fx = Fixture::new();
         let cache = FileCache::default();
         std::fs::write(fx.path("a.txt"), "shared").unwrap();
-        let all = join_all((0..100).map(|_| text(&cache, &fx, "a.txt"))).await;
-        assert_eq!(all, vec!["shared"; 100]);
-        assert!(cache.reads() < 100, "{} reads", cache.reads());
+        with_reads_held(&fx, |held| async {
+            let mut all = Box::pin(join_all((0..100).map(|_| text(&cache, &fx, "a.txt"))));
+            assert!(futures_util::poll!(&mut all).is_pending());
+            release(held);
+            assert_eq!(all.await, vec!["shared"; 100]);
+        });
+        assert_eq!(cache.reads(), 2, "the one under way, and one that began after the last request");
     }
 
     #[test]
@@ -226,25 +253,34 @@ mod tests {
         let fx = Fixture::new();
         let cache = later();
         std::fs::write(fx.path("a.txt"), "shared").unwrap();
-        let pipe = fx.path("pipe");
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        // The only thread for files is held by a pipe that nobody has opened yet, so that reads stay under way.
-        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
-        runtime.block_on(async {
-            let mut held = Box::pin(tokio::fs::File::open(&pipe));
-            assert!(futures_util::poll!(&mut held).is_pending());
+        with_reads_held(&fx, |held| async {
             let mut first = Box::pin(text(&cache, &fx, "a.txt"));
             assert!(futures_util::poll!(&mut first).is_pending());
             let mut second = Box::pin(text(&cache, &fx, "a.txt"));
             assert!(futures_util::poll!(&mut second).is_pending());
             drop(first);
-            let writer = std::fs::File::options().write(true).open(&pipe).unwrap();
-            held.await.unwrap();
-            drop(writer);
+            release(held);
             assert_eq!(second.await, "shared");
             assert_eq!(cache.reads(), 2, "the dropped one and its successor");
             assert_eq!(text(&cache, &fx, "a.txt").await, "shared");
             assert_eq!(cache.reads(), 2, "what the second one read is kept");
+        });
+    }
+
+    #[test]
+    fn x04_a_request_does_not_take_the_answer_of_a_read_that_began_before_it() {
+        let fx = Fixture::new();
+        let cache = FileCache::default();
+        std::fs::write(fx.path("a.txt"), "old").unwrap();
+        with_reads_held(&fx, |held| async {
+            let mut first = Box::pin(text(&cache, &fx, "a.txt"));
+            assert!(futures_util::poll!(&mut first).is_pending());
+            std::fs::write(fx.path("a.txt"), "new").unwrap();
+            let mut second = Box::pin(text(&cache, &fx, "a.txt"));
+            assert!(futures_util::poll!(&mut second).is_pending());
+            release(held);
+            let (_, second) = tokio::join!(first, second);
+            assert_eq!(second, "new");
         });
     }
 
