@@ -55,7 +55,7 @@ pub fn tools() -> Arc<dyn ToolSource> {
 
 /// Where output files are written.
 pub fn outputs() -> Arc<dyn OutputWriter> {
-    Arc::new(OutputFiles::default())
+    Arc::new(OutputFiles)
 }
 
 /// The store of a state directory.

@@ -27,8 +27,11 @@ pub async fn write(dir: &Dir, relative: &Path, bytes: &[u8]) -> io::Result<()> {
     })?;
     let parent = match relative.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => {
-            dir.create_dir_all(parent)?;
-            dir.open_dir(parent)?
+            match dir.create_dir_all(parent) {
+                // A link or a file is in the way: opening it tells which, and whether it leads out.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => dir.open_dir(parent)?,
+            }
         }
         _ => dir.try_clone()?,
     };
@@ -41,7 +44,8 @@ pub async fn write(dir: &Dir, relative: &Path, bytes: &[u8]) -> io::Result<()> {
     file.flush().await?;
     file.sync_all().await?;
     let parent = temporary.rename(Path::new(name))?;
-    // The rename itself must survive a power cut too. A `Dir` may be open as a mere path, which cannot be flushed.
+    // The rename itself must survive a power cut too. The handle of a `Dir` is for looking up only: it cannot be
+    // flushed, so the directory is opened again.
     tokio::fs::File::from_std(parent.open(".")?.into_std()).sync_all().await
 }
 

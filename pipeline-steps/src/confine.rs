@@ -170,7 +170,8 @@ mod tests {
         std::fs::write(fx.path("workspace/deep/a.txt"), "A").unwrap();
         let cx = fx.context();
         let roots = Roots::read(&cx);
-        let (dir, below) = roots.open(Path::new("./workspace/x/../deep/a.txt"), &cx.run.dirs.working).unwrap();
+        let (dir, below) =
+            roots.open(Path::new("./workspace/x/../deep/a.txt"), &cx.run.dirs.working).unwrap();
         assert_eq!(below, Path::new("deep/a.txt"));
         assert_eq!(dir.read_to_string(below).unwrap(), "A");
         let (_, itself) = roots.open(Path::new("workspace"), &cx.run.dirs.working).unwrap();
@@ -181,7 +182,9 @@ mod tests {
     fn leaving_by_dots_or_an_absolute_path_is_denied() {
         let fx = Fixture::new();
         let cx = fx.context();
-        for path in ["../secret", "/etc/passwd", "workspace/../../secret", "../../../../../../../../etc/passwd"] {
+        for path in
+            ["../secret", "/etc/passwd", "workspace/../../secret", "../../../../../../../../etc/passwd"]
+        {
             let error = Roots::read(&cx).open(Path::new(path), &cx.run.dirs.working).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Denied, "{path}");
             assert!(error.message.contains(path), "{}", error.message);

@@ -1,7 +1,7 @@
 //! Files of prompts, read once.
 //!
-//! Owns [`FileCache`]: what was read is kept under (path, length, modification time in nanoseconds, inode), bounded by
-//! weight, and many readers of one file share one read. Must not know prompts or who may read what: callers hand in a
+//! Owns [`FileCache`]: what was read is kept under (path, length, inode, times of modification and change in
+//! nanoseconds), bounded by weight, and many readers of one file share one read. Must not know prompts or who may read what: callers hand in a
 //! directory handle that confines them.
 
 use std::io;
@@ -14,12 +14,11 @@ use cap_std::fs::Dir;
 use moka::future::Cache;
 use pipeline_core::clock::{Clock, SystemClock};
 use tokio::io::AsyncReadExt;
-use tokio::time::Instant;
 
 /// Most bytes that are kept, and the largest file that is read.
 const CAPACITY: u64 = 64 * 1024 * 1024;
 
-/// How old a modification time must be for the file's content to follow from it. File systems stamp times in steps
+/// How old a file's last change must be for its content to follow from its times. File systems stamp times in steps
 /// (some milliseconds on ext4, two seconds on FAT), so that two writes within one step look the same.
 const SETTLED_NS: i128 = 2_000_000_000;
 
@@ -27,6 +26,8 @@ const SETTLED_NS: i128 = 2_000_000_000;
 pub struct FileCache {
     entries: Cache<Key, Arc<Entry>>,
     reads: AtomicU64,
+    /// Orders requests and reads. A counter, because two instants may be equal.
+    order: AtomicU64,
     clock: Arc<dyn Clock>,
 }
 
@@ -36,6 +37,9 @@ struct Key {
     path: PathBuf,
     length: u64,
     modified_ns: i128,
+    /// Time of the last change of the inode. Unlike the modification time nobody can set it, and inode numbers are
+    /// given out again: a file that replaces another of the same length and (set) time differs only here.
+    changed_ns: i128,
     device: u64,
     inode: u64,
 }
@@ -45,17 +49,23 @@ impl Key {
         Self {
             path: path.to_path_buf(),
             length: metadata.len(),
-            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+            modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
             device: metadata.dev(),
             inode: metadata.ino(),
         }
     }
 }
 
+fn nanoseconds(seconds: i64, rest: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
+}
+
 /// One read and what came of it.
 struct Entry {
     content: Result<Arc<[u8]>, (io::ErrorKind, String)>,
-    begun: Instant,
+    /// Its place in the order of requests and reads.
+    begun: u64,
     /// The content follows from the key, for ever.
     is_settled: bool,
 }
@@ -63,7 +73,7 @@ struct Entry {
 impl Entry {
     /// Whether a request that arrived at `asked` may use it. When the key does not determine the content, only a read
     /// that began after the request is sure to have seen every write before the request.
-    fn serves(&self, asked: Instant) -> bool {
+    fn serves(&self, asked: u64) -> bool {
         self.is_settled || self.begun > asked
     }
 }
@@ -75,14 +85,14 @@ impl Default for FileCache {
 }
 
 impl FileCache {
-    /// An empty cache. `clock` says how old a modification time is.
+    /// An empty cache. `clock` says how long ago a file was changed.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let weigh = |key: &Key, entry: &Arc<Entry>| {
             let bytes = entry.content.as_ref().map_or(0, |c| c.len()) + key.path.as_os_str().len() + 256;
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let entries = Cache::builder().max_capacity(CAPACITY).weigher(weigh).build();
-        Self { entries, reads: AtomicU64::new(0), clock }
+        Self { entries, reads: AtomicU64::new(0), order: AtomicU64::new(0), clock }
     }
 
     /// How often a file was read from the disk.
@@ -99,7 +109,7 @@ impl FileCache {
     /// The system's; `PermissionDenied` without a number of the system when the path would leave `dir`; `InvalidInput`
     /// when it is not a regular file; `FileTooLarge` over 64 MiB.
     pub async fn read(&self, dir: &Dir, relative: &Path, absolute: &Path) -> io::Result<Arc<[u8]>> {
-        let asked = Instant::now();
+        let asked = self.order.fetch_add(1, Ordering::SeqCst);
         // Before it is opened: opening a named pipe would wait for its writer.
         if !dir.metadata(relative)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
@@ -127,12 +137,15 @@ impl FileCache {
     }
 
     async fn load(&self, file: std::fs::File, key: &Key) -> Arc<Entry> {
-        let begun = Instant::now();
+        let begun = self.order.fetch_add(1, Ordering::SeqCst);
         let now_ns = i128::from(self.clock.now().0) * 1_000_000;
         self.reads.fetch_add(1, Ordering::Relaxed);
         let content = slurp(file).await;
         let is_settled = match &content {
-            Ok((_, after)) => Key::of(&key.path, after) == *key && now_ns - key.modified_ns >= SETTLED_NS,
+            Ok((_, after)) => {
+                let last = key.modified_ns.max(key.changed_ns);
+                Key::of(&key.path, after) == *key && now_ns - last >= SETTLED_NS
+            }
             // An error is shared by those who wait for it, and not kept for those who come later.
             Err(_) => false,
         };
@@ -162,13 +175,27 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use futures_util::future::join_all;
+    use pipeline_core::clock::Timestamp;
 
     use super::*;
     use crate::fixture::Fixture;
 
-    fn settle(path: &Path, seconds: u64) {
+    /// A clock for which every file of a test is long settled.
+    struct Later;
+
+    impl Clock for Later {
+        fn now(&self) -> Timestamp {
+            Timestamp(SystemClock.now().0 + 60_000)
+        }
+    }
+
+    fn later() -> FileCache {
+        FileCache::new(Arc::new(Later))
+    }
+
+    fn set_modified(path: &Path, nanoseconds: u32) {
         let file = std::fs::File::options().write(true).open(path).unwrap();
-        file.set_modified(UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::new(1_000_000, nanoseconds)).unwrap();
     }
 
     async fn text(cache: &FileCache, fx: &Fixture, name: &str) -> String {
@@ -179,29 +206,82 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn n09_a_hundred_first_readers_share_one_disk_read() {
         let fx = Fixture::new();
-        let cache = FileCache::default();
+        let cache = later();
         std::fs::write(fx.path("a.txt"), "shared").unwrap();
-        settle(&fx.path("a.txt"), 1_000_000);
         let all = join_all((0..100).map(|_| text(&cache, &fx, "a.txt"))).await;
         assert_eq!(all, vec!["shared"; 100]);
         assert_eq!(cache.reads(), 1);
     }
 
-    #[tokio::test]
-    async fn n09_a_reader_that_is_dropped_takes_nothing_from_the_others() {
+    /// Runs `work` while every read stays under way, until it drops what it is given: the only thread for files is
+    /// held by a pipe that nobody writes.
+    fn with_reads_held<F: Future<Output = ()>>(fx: &Fixture, work: impl FnOnce(std::fs::File) -> F) {
+        let pipe = fx.path("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        // Opened for both, so that opening does not wait, and reading does.
+        let both = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+        let mut held = tokio::fs::File::from_std(both.try_clone().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let mut byte = [0];
+            let mut holding = Box::pin(held.read(&mut byte));
+            assert!(futures_util::poll!(&mut holding).is_pending());
+            work(both).await;
+        });
+    }
+
+    fn release(mut held: std::fs::File) {
+        io::Write::write_all(&mut held, b"x").unwrap();
+    }
+
+    #[test]
+    fn n09_a_file_of_just_now_is_shared_by_those_who_wait_together() {
         let fx = Fixture::new();
         let cache = FileCache::default();
         std::fs::write(fx.path("a.txt"), "shared").unwrap();
-        settle(&fx.path("a.txt"), 1_000_000);
-        let mut first = Box::pin(text(&cache, &fx, "a.txt"));
-        assert!(futures_util::poll!(&mut first).is_pending(), "the read is under way");
-        let mut second = Box::pin(text(&cache, &fx, "a.txt"));
-        assert!(futures_util::poll!(&mut second).is_pending());
-        drop(first);
-        assert_eq!(second.await, "shared");
-        let before = cache.reads();
-        assert_eq!(text(&cache, &fx, "a.txt").await, "shared");
-        assert_eq!(cache.reads(), before, "what the second read is kept");
+        with_reads_held(&fx, |held| async {
+            let mut all = Box::pin(join_all((0..100).map(|_| text(&cache, &fx, "a.txt"))));
+            assert!(futures_util::poll!(&mut all).is_pending());
+            release(held);
+            assert_eq!(all.await, vec!["shared"; 100]);
+        });
+        assert_eq!(cache.reads(), 2, "the one under way, and one that began after the last request");
+    }
+
+    #[test]
+    fn n09_a_reader_that_is_dropped_takes_nothing_from_the_others() {
+        let fx = Fixture::new();
+        let cache = later();
+        std::fs::write(fx.path("a.txt"), "shared").unwrap();
+        with_reads_held(&fx, |held| async {
+            let mut first = Box::pin(text(&cache, &fx, "a.txt"));
+            assert!(futures_util::poll!(&mut first).is_pending());
+            let mut second = Box::pin(text(&cache, &fx, "a.txt"));
+            assert!(futures_util::poll!(&mut second).is_pending());
+            drop(first);
+            release(held);
+            assert_eq!(second.await, "shared");
+            assert_eq!(cache.reads(), 2, "the dropped one and its successor");
+            assert_eq!(text(&cache, &fx, "a.txt").await, "shared");
+            assert_eq!(cache.reads(), 2, "what the second one read is kept");
+        });
+    }
+
+    #[test]
+    fn x04_a_request_does_not_take_the_answer_of_a_read_that_began_before_it() {
+        let fx = Fixture::new();
+        let cache = FileCache::default();
+        std::fs::write(fx.path("a.txt"), "old").unwrap();
+        with_reads_held(&fx, |held| async {
+            let mut first = Box::pin(text(&cache, &fx, "a.txt"));
+            assert!(futures_util::poll!(&mut first).is_pending());
+            std::fs::write(fx.path("a.txt"), "new").unwrap();
+            let mut second = Box::pin(text(&cache, &fx, "a.txt"));
+            assert!(futures_util::poll!(&mut second).is_pending());
+            release(held);
+            let (_, second) = tokio::join!(first, second);
+            assert_eq!(second, "new");
+        });
     }
 
     #[tokio::test]
@@ -219,22 +299,22 @@ mod tests {
     async fn x04_a_rewrite_by_rename_with_the_same_time_is_seen() {
         let fx = Fixture::new();
         let cache = FileCache::default();
-        for content in ["one", "two", "six"] {
-            std::fs::write(fx.path("b.txt"), content).unwrap();
-            settle(&fx.path("b.txt"), 1_000_000);
+        for round in 0..50 {
+            let content = format!("{round:04}");
+            std::fs::write(fx.path("b.txt"), &content).unwrap();
+            set_modified(&fx.path("b.txt"), 0);
             std::fs::rename(fx.path("b.txt"), fx.path("a.txt")).unwrap();
             assert_eq!(text(&cache, &fx, "a.txt").await, content);
         }
     }
 
     #[tokio::test]
-    async fn x04_a_rewrite_one_nanosecond_later_is_seen() {
+    async fn x04_a_settled_file_is_read_once_and_a_nanosecond_later_again() {
         let fx = Fixture::new();
-        let cache = FileCache::default();
-        for (nanos, content) in [(1, "one"), (2, "two")] {
+        let cache = later();
+        for (nanoseconds, content) in [(1, "one"), (2, "two")] {
             std::fs::write(fx.path("a.txt"), content).unwrap();
-            let file = std::fs::File::options().write(true).open(fx.path("a.txt")).unwrap();
-            file.set_modified(UNIX_EPOCH + Duration::new(1_000_000, nanos)).unwrap();
+            set_modified(&fx.path("a.txt"), nanoseconds);
             assert_eq!(text(&cache, &fx, "a.txt").await, content);
             assert_eq!(text(&cache, &fx, "a.txt").await, content);
         }
@@ -246,11 +326,14 @@ mod tests {
         let fx = Fixture::new();
         let cache = FileCache::default();
         std::fs::create_dir(fx.path("d")).unwrap();
+        let pipe = fx.path("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let of = |name: &'static str| {
             let (cache, fx) = (&cache, &fx);
             async move { cache.read(&fx.dir(), Path::new(name), &fx.path(name)).await.unwrap_err() }
         };
         assert_eq!(of("d").await.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(of("pipe").await.kind(), io::ErrorKind::InvalidInput, "and nobody waits for its writer");
         assert_eq!(of("none").await.kind(), io::ErrorKind::NotFound);
         assert_eq!(of("../outside").await.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(cache.reads(), 0);

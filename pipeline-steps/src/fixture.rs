@@ -39,7 +39,7 @@ impl Fixture {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("work")).unwrap();
         std::fs::create_dir(root.path().join("outside")).unwrap();
-        let provider = Arc::new(Script { answers: Mutex::new(answers.into()), requests: Mutex::default() });
+        let provider = Arc::new(Script::new("test", answers));
         Self { root, provider, tools: Arc::default() }
     }
 
@@ -132,14 +132,21 @@ pub fn calling(calls: &[(&str, Value)]) -> ModelAnswer {
 
 /// A provider that answers from a list and remembers what it was asked.
 pub struct Script {
+    name: &'static str,
     answers: Mutex<VecDeque<Result<ModelAnswer, StepError>>>,
     requests: Mutex<Vec<ModelRequest>>,
 }
 
+impl Script {
+    pub fn new(name: &'static str, answers: Vec<Result<ModelAnswer, StepError>>) -> Self {
+        Self { name, answers: Mutex::new(answers.into()), requests: Mutex::default() }
+    }
+}
+
 #[async_trait]
 impl Provider for Script {
-    fn name(&self) -> &'static str {
-        "test"
+    fn name(&self) -> &str {
+        self.name
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -13,6 +13,7 @@ mod test_echo;
 mod set_variable;
 mod file_ops;
 mod data_transform;
+pub mod prompt;
 
 #[cfg(test)]
 mod fixture;
@@ -26,11 +27,11 @@ pub use outputs::OutputFiles;
 
 /// Every built-in step type. `files` is shared by all steps that read files, so that a file is read once.
 pub fn builtin(files: Arc<FileCache>) -> Vec<Arc<dyn Step>> {
-    let _ = files;
     vec![
         Arc::new(test_echo::TestEcho),
         Arc::new(set_variable::SetVariable),
         Arc::new(file_ops::FileOps),
         Arc::new(data_transform::DataTransform),
+        Arc::new(prompt::Prompt::new(files)),
     ]
 }

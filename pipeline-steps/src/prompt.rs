@@ -1,0 +1,80 @@
+//! The step `prompt`: asks a model, and makes sure of the answer.
+//!
+//! Owns the conversation of one attempt: the first question, the tools the model calls, the repairs of an answer that
+//! does not fit its schema. Every call of a model or a tool is an effect, so that a crash pays for none twice.
+//! Must not know vendors; retries between attempts are the schedule's.
+//! Next: `prompt/config.rs` (what can be asked), `prompt/parts.rs` (the text), `prompt/answer.rs` (its JSON).
+
+mod answer;
+mod config;
+mod conversation;
+mod files;
+mod parts;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pipeline_core::error::StepError;
+use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
+use pipeline_core::value::Value;
+
+use crate::file_cache::FileCache;
+use crate::prompt::config::Config;
+use crate::prompt::conversation::Conversation;
+
+/// The step type `prompt`.
+pub struct Prompt {
+    files: Arc<FileCache>,
+}
+
+impl Prompt {
+    /// A step that reads the files of its parts through `files`.
+    pub fn new(files: Arc<FileCache>) -> Self {
+        Self { files }
+    }
+}
+
+#[async_trait]
+impl Step for Prompt {
+    fn spec(&self) -> StepSpec {
+        StepSpec {
+            kind: "prompt",
+            summary: "Asks a model and gives its answer, as text and, where it is JSON, as data.",
+            schema: schemars::schema_for!(Config),
+            example: EXAMPLE,
+        }
+    }
+
+    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
+        let mut config = Config::decode(with)?;
+        let prompt = std::mem::replace(&mut config.prompt, config::PromptText::Text(String::new()));
+        let text = parts::text(cx, &self.files, prompt).await?;
+        Conversation::new(cx, config)?.run(text).await
+    }
+}
+
+const EXAMPLE: &str = "\
+workflow:
+  name: prompt_example
+  steps:
+    - name: rate
+      type: prompt
+      provider: claude
+      prompt:
+        - type: static
+          content: 'Rate this sentence from 1 to 10:'
+        - type: static
+          content: The quick brown fox jumps over the lazy dog.
+      output_schema:
+        type: object
+        required: [score]
+        properties:
+          score: { type: integer, minimum: 1, maximum: 10 }
+    - name: explain
+      type: prompt
+      provider: claude
+      prompt: 'Why is it {{ steps.rate.score }} out of 10?'
+";
