@@ -56,7 +56,7 @@ impl minijinja::value::Object for StepObject {
                 Some("result") => Some(
                     ["data", "text"]
                         .iter()
-                        .find_map(|n| named(&self.plain, n))
+                        .find_map(|n| named(&self.plain, n).filter(|v| !v.is_none()))
                         .unwrap_or_else(|| self.plain.clone()),
                 ),
                 Some("cost") => named(&self.plain, "cost_usd"),
@@ -102,7 +102,7 @@ impl Data {
         if self.0.shape == Shape::Pipeline {
             return json;
         }
-        ["result", "data", "text"].iter().find_map(|field| json.get(field)).unwrap_or(json)
+        ["result", "data", "text"].iter().find_map(|f| json.get(f).filter(|v| !v.is_null())).unwrap_or(json)
     }
 
     /// JSON null.

@@ -39,7 +39,14 @@ fn bombs_are_refused() {
         ("scalar.yaml", scalar),
         ("laughs.yaml", laughs),
         ("deep.yaml", "[".repeat(200_000)),
-        ("steps.yaml", format!("workflow:\n  name: t\n  steps:\n    - {{name: a, type: test_echo, value: '{{{{ {}1{} }}}}'}}\n", "(".repeat(5000), ")".repeat(5000))),
+        (
+            "steps.yaml",
+            format!(
+                "workflow:\n  name: t\n  steps:\n    - {{name: a, type: test_echo, value: '{{{{ {}1{} }}}}'}}\n",
+                "(".repeat(5000),
+                ")".repeat(5000)
+            ),
+        ),
     ];
     for (name, text) in cases {
         scratch.write(name, &text);

@@ -87,7 +87,11 @@ fn without_a_credential_nothing_runs_and_the_variable_is_named() {
     scratch.write("hello.yaml", HELLO);
     let ended = scratch.run(&["run", "hello.yaml"]);
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
-    assert!(ended.stderr.contains("ANTHROPIC_API_KEY") && ended.stderr.contains("--mock"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("ANTHROPIC_API_KEY") && ended.stderr.contains("--mock"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -112,7 +116,10 @@ fn an_unknown_run_gives_3_and_a_usage_error_2() {
 #[test]
 fn the_run_deadline_gives_124_and_a_budget_5() {
     let scratch = Scratch::new();
-    scratch.write("slow.yaml", "workflow:\n  name: s\n  steps:\n    - {name: a, type: test_echo, delay_ms: 30000}\n");
+    scratch.write(
+        "slow.yaml",
+        "workflow:\n  name: s\n  steps:\n    - {name: a, type: test_echo, delay_ms: 30000}\n",
+    );
     let ended = scratch.run(&["run", "slow.yaml", "--mock", "--timeout", "200ms"]);
     assert_eq!(ended.code, Some(124), "{}", ended.stderr);
     scratch.write("many.yaml", "workflow:\n  name: m\n  budget: {max_steps: 2}\n  steps:\n    - {name: a, type: test_echo}\n    - {name: b, type: test_echo}\n    - {name: c, type: test_echo}\n");

@@ -61,7 +61,9 @@ fn check_journal(run: &Path, what: &str) {
         let key = (path.clone(), turn);
         match fact.as_str() {
             "AttemptStarted" => assert!(!ended.contains(&key), "{path}#{turn} ran again ({what})"),
-            "AttemptEnded" | "StepSkipped" => assert!(ended.insert(key), "{path}#{turn} ended twice ({what})"),
+            "AttemptEnded" | "StepSkipped" => {
+                assert!(ended.insert(key), "{path}#{turn} ended twice ({what})")
+            }
             _ => {}
         }
     }
@@ -91,7 +93,8 @@ fn x10_x27_cut_after_every_record_and_at_every_byte_of_the_last() {
     let leaves = facts(&run).iter().filter(|(_, _, f)| f == "AttemptEnded").count();
     assert!(leaves >= 200, "{leaves} leaves");
     let journal = std::fs::read(run.join("journal.log")).unwrap();
-    let ends: Vec<usize> = journal.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
+    let ends: Vec<usize> =
+        journal.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
     let resume = |cut: usize| {
         let scratch = Scratch::new();
         copy(&whole.path().join(".pipeline"), &scratch.path().join(".pipeline"));
@@ -102,7 +105,11 @@ fn x10_x27_cut_after_every_record_and_at_every_byte_of_the_last() {
         assert_eq!(outputs(&ended.json()), expected, "cut at byte {cut}");
         check_journal(&run, &format!("cut at byte {cut}"));
         let file = scratch.path().join("outputs/last.json");
-        assert_eq!(file.exists(), cut < ends[ends.len() - 2], "cut at byte {cut}: the last step writes its file");
+        assert_eq!(
+            file.exists(),
+            cut < ends[ends.len() - 2],
+            "cut at byte {cut}: the last step writes its file"
+        );
     };
     for end in &ends[..ends.len() - 1] {
         resume(*end);
@@ -166,7 +173,8 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 fn started(scratch: &Scratch) -> bool {
-    scratch.path().join(".pipeline/latest").exists() && facts(&scratch.run_dir()).iter().any(|(_, _, f)| f == "AttemptEnded")
+    scratch.path().join(".pipeline/latest").exists()
+        && facts(&scratch.run_dir()).iter().any(|(_, _, f)| f == "AttemptEnded")
 }
 
 /// Naive: two processes work on one run, and both pay.
@@ -204,8 +212,12 @@ fn x11_ctrl_c_saves_the_run_and_says_how_to_go_on() {
         assert!(ended.stderr.contains(&format!("pipeline resume {id}")), "{}", ended.stderr);
         let resumed = scratch.run(&["resume", "--json"]);
         assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
-        let results: Vec<u64> =
-            resumed.json()["outputs"]["fan"]["results"].as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+        let results: Vec<u64> = resumed.json()["outputs"]["fan"]["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_u64)
+            .collect();
         assert_eq!(results, (0..40).collect::<Vec<_>>());
     }
 }
@@ -214,10 +226,12 @@ fn x11_ctrl_c_saves_the_run_and_says_how_to_go_on() {
 #[test]
 fn n20_a_full_disk_gives_74_and_the_journal_still_opens() {
     let scratch = Scratch::new();
-    scratch.write("slow.yaml", &SLOW.replace("delay_ms: 300", "delay_ms: 1").replace("range(40)", "range(400)"));
+    scratch
+        .write("slow.yaml", &SLOW.replace("delay_ms: 300", "delay_ms: 1").replace("range(40)", "range(400)"));
     // No file may grow over 24 kB: writes fail like on a full disk.
     let mut command = std::process::Command::new("sh");
-    let script = format!("trap '' XFSZ; ulimit -f 48; exec {} run slow.yaml --mock", env!("CARGO_BIN_EXE_pipeline"));
+    let script =
+        format!("trap '' XFSZ; ulimit -f 48; exec {} run slow.yaml --mock", env!("CARGO_BIN_EXE_pipeline"));
     command.args(["-c", &script]).current_dir(scratch.path()).env_clear().env("PATH", "/usr/bin:/bin");
     let ended: super::support::Ended = command.output().unwrap().into();
     assert_eq!(ended.code, Some(74), "{}{}", ended.stdout, ended.stderr);
@@ -225,9 +239,10 @@ fn n20_a_full_disk_gives_74_and_the_journal_still_opens() {
     let resumed = scratch.run(&["resume", "--json"]);
     assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
     check_journal(&scratch.run_dir(), "disk full");
-    let counts: BTreeMap<String, usize> = facts(&scratch.run_dir()).into_iter().fold(BTreeMap::new(), |mut all, f| {
-        *all.entry(f.2).or_default() += 1;
-        all
-    });
+    let counts: BTreeMap<String, usize> =
+        facts(&scratch.run_dir()).into_iter().fold(BTreeMap::new(), |mut all, f| {
+            *all.entry(f.2).or_default() += 1;
+            all
+        });
     assert_eq!(counts["AttemptEnded"], 400);
 }

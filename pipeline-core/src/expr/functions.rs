@@ -150,13 +150,18 @@ pub(super) fn install(env: &mut Environment<'static>) {
     env.add_function("_divisor", divisor);
     env.add_function("_opt", optional);
     env.add_function("_primary", primary);
-    env.add_test("containing", contains);
-    env.add_test("matching", matches);
-    env.add_test("starting_with", |text: &str, start: &str| text.starts_with(start));
-    env.add_test("ending_with", |text: &str, end: &str| text.ends_with(end));
+    env.add_test("containing", |state: &State, a: &Value, b: &Value| in_row(state, a, || contains(a, b)));
+    env.add_test("matching", |state: &State, a: &Value, b: &Value| in_row(state, a, || matches(a, b)));
+    env.add_test("starting_with", |state: &State, a: &Value, b: &Value| {
+        in_row(state, a, || Ok(text(a)?.starts_with(text(b)?)))
+    });
+    env.add_test("ending_with", |state: &State, a: &Value, b: &Value| {
+        in_row(state, a, || Ok(text(a)?.ends_with(text(b)?)))
+    });
     env.add_test("empty", |value: &Value| is_empty(value));
-    env.add_test("between", |value: &Value, low: &Value, high: &Value| {
-        Ok::<_, Error>(order(value, low)? != Ordering::Less && order(value, high)? != Ordering::Greater)
+    env.add_test("between", |state: &State, value: &Value, low: &Value, high: &Value| {
+        let within = || Ok(order(value, low)? != Ordering::Less && order(value, high)? != Ordering::Greater);
+        in_row(state, value, within)
     });
     numbers(env);
     texts(env);
@@ -504,6 +509,16 @@ fn compare(state: &State, sign: &str, a: Value, b: Value, written: Value) -> Res
 /// What something is divided by.
 fn divisor(value: Value) -> Result<Value, Error> {
     if number(&value)? == 0.0 { Err(wrong("division by zero")) } else { Ok(value) }
+}
+
+/// In an expression over rows, what a row lacks never passes.
+fn in_row(state: &State, value: &Value, test: impl FnOnce() -> Result<bool, Error>) -> Result<bool, Error> {
+    let is_missing = value.is_undefined() || value.is_none();
+    if is_missing && state.lookup(ROW).is_some() { Ok(false) } else { test() }
+}
+
+fn text(value: &Value) -> Result<&str, Error> {
+    value.as_str().ok_or_else(|| wrong(format!("a text is needed, and `{value}` is {}", value.kind())))
 }
 
 /// A path that may end anywhere.

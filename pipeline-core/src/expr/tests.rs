@@ -222,6 +222,9 @@ fn rows_see_their_fields_first_and_the_scope_where_it_is_named() {
     assert!(!holds("age < 3", json!({"age": null})));
     assert!(!holds("a.b.c == 3", json!({"a": {}})));
     assert!(holds("age != 3", json!({"age": 4})));
+    for missing in ["tags contains 'b'", "name matches 'b'", "name starts_with 'b'", "age between 1 and 3"] {
+        assert!(!holds(missing, json!({})), "{missing}");
+    }
 }
 
 #[test]

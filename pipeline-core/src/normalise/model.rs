@@ -131,10 +131,6 @@ pub(super) fn step(
         model.config.retain(|e| e.key != "provider");
         model.config.push(made("provider", Node::text(step.span, name)));
     }
-    if !model.has("prompt") {
-        let finding = Diagnostic::error("E0102", step.span, format!("a `{written}` step needs `prompt`"));
-        report.push(finding.help("add `prompt: …`, a text or a list of parts"));
-    }
     if written == "gemini_instructor" && !model.has("output_schema") && !model.has("functions") {
         let finding = Diagnostic::error(
             "E0102",

@@ -8,7 +8,8 @@ use crate::plain::support::World;
 
 #[tokio::test]
 async fn every_example_runs() {
-    for step in pipeline_steps::plain() {
+    let steps = pipeline_steps::builtin(std::sync::Arc::default());
+    for step in steps.into_iter().filter(|s| s.spec().kind != "prompt") {
         let spec = step.spec();
         let world = World::new();
         world.file("a.yaml", "x: 1");

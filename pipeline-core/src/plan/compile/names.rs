@@ -15,6 +15,9 @@ use crate::plan::{InputKind, InputPlan};
 /// Fields of `run`.
 const RUN: [&str; 4] = ["id", "started_at", "dir", "timestamp"];
 
+/// Names that are objects of the scope.
+const NAMESPACES: [&str; 8] = ["steps", "inputs", "state", "global_vars", "loop", "workflow", "run", "env"];
+
 /// Fields of `loop`.
 const LOOP: [&str; 10] =
     ["item", "index", "total", "length", "first", "is_first", "last", "is_last", "level", "parent"];
@@ -157,7 +160,7 @@ impl Compiler<'_> {
             ("loop" | "turn", field) => self.check_loop(field, span, place),
             ("steps" | "state" | "variables" | "env" | "run" | "workflow" | "global_vars", _)
             | ("inputs", None) => {}
-            (name, _) => self.check_bare(name, span, place),
+            (name, field) => self.check_bare(name, field.is_some(), span, place),
         }
     }
 
@@ -197,7 +200,7 @@ impl Compiler<'_> {
         self.imply(&format!("global_vars.{name}"), span);
     }
 
-    fn check_bare(&mut self, name: &str, span: Span, place: &Place) {
+    fn check_bare(&mut self, name: &str, has_field: bool, span: Span, place: &Place) {
         let is_known = self.scope.inputs.iter().any(|i| i.name == name)
             || self.scope.state.contains(name)
             || place.bound.iter().any(|b| b == name)
@@ -209,13 +212,15 @@ impl Compiler<'_> {
         if self.scope.steps.contains(name) {
             return self.unseen_step(name, span, place);
         }
-        if !self.scope.declares_inputs {
+        // `stpes.a` is a slip, not an input.
+        let is_slip = has_field && closest(name, NAMESPACES).is_some();
+        if !self.scope.declares_inputs && !is_slip {
             return self.imply(name, span);
         }
         let mut known: Vec<String> = self.scope.inputs.iter().map(|i| i.name.clone()).collect();
         known.extend(self.scope.state.iter().cloned());
         known.extend(self.seen(place));
-        known.extend(owned(&["steps", "inputs", "state", "global_vars", "loop", "workflow", "run", "env"]));
+        known.extend(owned(&NAMESPACES));
         self.unknown("E0201", &format!("`{name}` is not a name that is known here"), name, &known, span);
     }
 

@@ -80,7 +80,17 @@ impl Compiler<'_> {
             return Dynamic::Const(Data::null());
         };
         match RowExpr::compile(unwrapped(text), &self.words()) {
-            Ok(row) => Dynamic::Row(row),
+            Ok(row) => {
+                // Other names may be fields of the rows.
+                let of_scope = ["steps", "inputs", "state", "variables", "global_vars", "loop"];
+                let reads: Vec<_> = row
+                    .scope_reads()
+                    .filter(|r| r.field.is_some() && of_scope.contains(&r.root.as_str()))
+                    .cloned()
+                    .collect();
+                self.check_reads_of(node, unwrapped(text), &reads, place);
+                Dynamic::Row(row)
+            }
             Err(error) => {
                 self.bad_text(node, text, &error, place);
                 Dynamic::Const(Data::null())
