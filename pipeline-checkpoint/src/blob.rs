@@ -139,9 +139,14 @@ pub(crate) fn is_storable(value: &Value) -> bool {
     is_within(value, MAX_DEPTH)
 }
 
+/// Whether any JSON parser can read a file that has the value in it.
+pub(crate) fn is_shallow(value: &Value) -> bool {
+    is_within(value, INLINE_DEPTH)
+}
+
 /// Whether a value may stay inside its record.
-pub(crate) fn fits_inline(value: &Value) -> bool {
-    is_within(value, INLINE_DEPTH) && serde_json::to_writer(Budget(INLINE_BYTES), value).is_ok()
+fn fits_inline(value: &Value) -> bool {
+    is_shallow(value) && serde_json::to_writer(Budget(INLINE_BYTES), value).is_ok()
 }
 
 /// Stops at the limit, so a value of any depth is safe to ask about.
