@@ -112,7 +112,10 @@ pub(crate) fn put_back(fact: &mut Fact, names: &Names, dir: &Path) -> Result<(),
     for (pointer, hash) in names {
         let path = dir.join(hash.to_string());
         let Some(slot) = places.remove(pointer) else {
-            return Err(disk::damaged(&path, format!("a record wants it at {pointer}, where no value can be")));
+            return Err(disk::damaged(
+                &path,
+                format!("a record wants it at {pointer}, where no value can be"),
+            ));
         };
         let Some(bytes) = disk::read(&path)? else {
             return Err(disk::damaged(&path, "a record names this file, and it is missing"));

@@ -125,7 +125,8 @@ impl CheckpointStore for FileStore {
         let run = manifest.run_id.as_str();
         let dir = runs.join(run);
         if !is_id(run) {
-            let message = format!("`{run}` cannot be a run id: letters, digits, `-` and `_` only, at most {MAX_ID}");
+            let message =
+                format!("`{run}` cannot be a run id: letters, digits, `-` and `_` only, at most {MAX_ID}");
             return Err(StoreError::Write { path: runs, message });
         }
         disk::create_dir(&dir).map_err(|error| match error.kind() {
@@ -135,7 +136,10 @@ impl CheckpointStore for FileStore {
             _ => disk::write_error(&dir, &error),
         })?;
         let lock = RunLock::acquire(run, &dir).await?;
-        let end = self.write_run(&dir, manifest, sources)?;
+        let end = self.write_run(&dir, manifest, sources).inspect_err(|_| {
+            // Nobody was told of this run. If it cannot be removed either, opening it says that it is incomplete.
+            let _ = fs::remove_dir_all(&dir);
+        })?;
         let journal = dir.join(JOURNAL);
         let sink = Box::new(journal::open(&journal)?);
         Ok(Box::new(FileLog::new(journal, dir.join(BLOBS), sink, end, lock)))
@@ -143,6 +147,10 @@ impl CheckpointStore for FileStore {
 
     async fn open(&self, run: &str) -> Result<OpenedRun, StoreError> {
         let dir = self.existing(run)?;
+        if !dir.join(JOURNAL).exists() {
+            // Its creator may be about to take the lock: stay out of its way.
+            return Err(incomplete(&dir.join(JOURNAL)));
+        }
         let mut lock = RunLock::acquire(run, &dir).await?;
         let Loaded { stored, end, torn } = load(run, &dir)?;
         lock.raise_epoch(end.epoch)?;
@@ -185,8 +193,9 @@ struct Loaded {
 fn load(run: &str, dir: &Path) -> Result<Loaded, StoreError> {
     let journal = dir.join(JOURNAL);
     let Some(bytes) = disk::read(&journal)? else {
-        return Err(if dir.is_dir() {
-            disk::damaged(&journal, "there is no journal: the run was never completely created, and nothing was done")
+        let is_there = dir.is_dir();
+        return Err(if is_there {
+            incomplete(&journal)
         } else {
             StoreError::Unknown { run: run.to_owned() }
         });
@@ -204,6 +213,10 @@ fn load(run: &str, dir: &Path) -> Result<Loaded, StoreError> {
         records.push(entry.record);
     }
     Ok(Loaded { stored: StoredRun { manifest, sources, records }, end: scan.end, torn: scan.torn })
+}
+
+fn incomplete(journal: &Path) -> StoreError {
+    disk::damaged(journal, "it is missing: the run was never completely created, and none of its steps ran")
 }
 
 /// Whether a text can be a run id, and so the name of a directory: never a path, never hidden.

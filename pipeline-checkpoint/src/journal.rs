@@ -60,7 +60,13 @@ pub(crate) struct FileLog {
 
 impl FileLog {
     /// Goes on at `end` in the journal at `path`, which `sink` appends to.
-    pub(crate) fn new(path: PathBuf, blob_dir: PathBuf, sink: Box<dyn Sink>, end: End, lock: RunLock) -> Self {
+    pub(crate) fn new(
+        path: PathBuf,
+        blob_dir: PathBuf,
+        sink: Box<dyn Sink>,
+        end: End,
+        lock: RunLock,
+    ) -> Self {
         Self { path, blob_dir, sink, end, pending: Vec::new(), pending_blobs: Vec::new(), poison: None, lock }
     }
 

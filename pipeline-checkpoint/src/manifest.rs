@@ -76,6 +76,11 @@ pub(crate) fn glance(dir: &Path) -> Result<Manifest, StoreError> {
     parse(&path, &bytes)
 }
 
+/// Whether there is a manifest, good or bad.
+pub(crate) fn exists(dir: &Path) -> bool {
+    dir.join(MANIFEST).exists()
+}
+
 /// What can be told from a manifest that [`glance`] refuses.
 pub(crate) fn fragments(dir: &Path) -> Value {
     let bytes = disk::read(&dir.join(MANIFEST)).ok().flatten().unwrap_or_default();

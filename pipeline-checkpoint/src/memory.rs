@@ -63,8 +63,7 @@ impl CheckpointStore for MemoryStore {
             let message = format!("there is a run {run} already");
             return Err(StoreError::Write { path: PathBuf::from("memory"), message });
         }
-        let stored =
-            StoredRun { manifest: manifest.clone(), sources: sources.clone(), records: Vec::new() };
+        let stored = StoredRun { manifest: manifest.clone(), sources: sources.clone(), records: Vec::new() };
         state.runs.insert(run.clone(), Run { stored, is_held: true });
         state.latest = Some(run.clone());
         Ok(self.log(run, 0))

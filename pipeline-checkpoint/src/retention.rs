@@ -18,7 +18,11 @@ const REMOVED: &str = ".removed-";
 
 /// Removes finished runs until `keep` are left, and what an earlier removal that was cut off has left. `newest_first` are
 /// all runs. Returns the ids of the removed.
-pub(crate) fn prune(runs: &Path, newest_first: &[RunSummary], keep: usize) -> Result<Vec<String>, StoreError> {
+pub(crate) fn prune(
+    runs: &Path,
+    newest_first: &[RunSummary],
+    keep: usize,
+) -> Result<Vec<String>, StoreError> {
     sweep(runs)?;
     let finished = newest_first.iter().filter(|run| run.pid.is_none() && has_ended(&runs.join(&run.run_id)));
     let mut removed = Vec::new();

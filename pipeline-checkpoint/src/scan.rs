@@ -65,7 +65,8 @@ pub(crate) fn scan(path: &Path, bytes: &[u8]) -> Result<Scan, StoreError> {
         HeadError::Newer(found) => StoreError::Newer { path: path.to_owned(), found, supported: FORMAT },
         HeadError::Damaged(message) => disk::damaged(path, message),
     })?;
-    let mut scan = Scan { head, entries: Vec::new(), end: End { length: 0, crc, seq: 0, epoch: 0 }, torn: None };
+    let mut scan =
+        Scan { head, entries: Vec::new(), end: End { length: 0, crc, seq: 0, epoch: 0 }, torn: None };
     let mut at = first + 1;
     while at < text.len() {
         let rest = &text[at..];
@@ -89,7 +90,10 @@ pub(crate) fn scan(path: &Path, bytes: &[u8]) -> Result<Scan, StoreError> {
     scan.end.length = at as u64;
     let dropped = bytes.len() - at;
     if dropped > 0 {
-        let why = scan.torn.take().map_or_else(|| "only zeros".to_owned(), |why| format!("a last record, and {why}"));
+        let why = scan
+            .torn
+            .take()
+            .map_or_else(|| "only zeros".to_owned(), |why| format!("a last record, and {why}"));
         scan.torn = Some(format!(
             "the end of {} was cut off: {dropped} bytes from byte {at} on held {why}; the run goes on from record {}",
             path.display(),

@@ -39,7 +39,9 @@ impl Told {
     pub(crate) fn by(fact: &Fact) -> Option<Self> {
         match fact {
             Fact::RunStarted { .. } | Fact::RunResumed { .. } => Some(Self::Open),
-            Fact::RunPaused { reason: PauseReason::Interrupted } => Some(Self::Paused(RunStatus::Interrupted)),
+            Fact::RunPaused { reason: PauseReason::Interrupted } => {
+                Some(Self::Paused(RunStatus::Interrupted))
+            }
             Fact::RunPaused { reason: PauseReason::Budget { .. } } => Some(Self::Paused(RunStatus::Budget)),
             Fact::RunPaused { reason: PauseReason::Person { .. } } => Some(Self::Paused(RunStatus::Paused)),
             Fact::RunEnded { status, .. } => Some(Self::Ended(*status)),
@@ -61,10 +63,10 @@ impl Told {
     }
 }
 
-/// One line about the run in `dir`; `None` while it is still being created.
+/// One line about the run in `dir`; `None` when there is not enough for a run: it is still being created, or its creator died.
 pub(crate) fn summarise(run: &str, dir: &Path) -> Option<RunSummary> {
     let pid = lock::holder(dir);
-    if pid.is_some() && !dir.join(JOURNAL).exists() {
+    if !dir.join(JOURNAL).exists() && (pid.is_some() || !manifest::exists(dir)) {
         return None;
     }
     // A journal that cannot be read tells nothing, and the run is listed all the same: opening it says what is wrong.
@@ -116,6 +118,7 @@ pub(crate) fn told(dir: &Path) -> io::Result<Told> {
     file.take(WINDOW).read_to_end(&mut tail)?;
     // The head, a line that the window cuts and a torn one do not decode, and say nothing.
     let lines = tail.split(|byte| *byte == b'\n').rev();
-    let facts = lines.filter_map(|text| serde_json::from_slice::<Entry>(line::decode(text).ok()?.payload).ok());
+    let facts =
+        lines.filter_map(|text| serde_json::from_slice::<Entry>(line::decode(text).ok()?.payload).ok());
     Ok(facts.filter_map(|entry| Told::by(&entry.record.fact)).next().unwrap_or(Told::Open))
 }

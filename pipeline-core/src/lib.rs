@@ -26,3 +26,5 @@ pub mod plan;
 pub mod normalise;
 pub mod schedule;
 pub mod engine;
+#[cfg(feature = "conformance")]
+pub mod conformance;

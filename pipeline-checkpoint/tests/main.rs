@@ -1,0 +1,7 @@
+//! The stores as their callers see them, and the bytes on disk as a crash leaves them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+mod conformance;
