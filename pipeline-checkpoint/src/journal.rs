@@ -169,3 +169,143 @@ fn encode(
 pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
     File::options().append(true).open(path).map_err(|error| disk::write_error(path, &error))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use pipeline_core::conformance::store::effect;
+    use serde_json::json;
+
+    use super::*;
+    use crate::line::Head;
+    use crate::scan;
+
+    /// A disk with room for a number of bytes, whose flushes may fail.
+    struct Disk {
+        file: File,
+        room: usize,
+        good_syncs: usize,
+        writes: Arc<AtomicUsize>,
+    }
+
+    impl Sink for Disk {
+        fn length(&self) -> io::Result<u64> {
+            self.file.length()
+        }
+
+        fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            let fits = bytes.len().min(self.room);
+            self.room -= fits;
+            Write::write_all(&mut self.file, &bytes[..fits])?;
+            if fits == bytes.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.good_syncs = self.good_syncs.checked_sub(1).ok_or_else(|| io::Error::other("EIO"))?;
+            Ok(())
+        }
+    }
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        writes: Arc<AtomicUsize>,
+    }
+
+    impl Bench {
+        async fn new(room: usize, good_syncs: usize) -> (Self, FileLog) {
+            let bench = Self { dir: tempfile::tempdir().unwrap(), writes: Arc::default() };
+            let hash = Hash::of_bytes(b"");
+            let head = Head { run_id: "r".to_owned(), manifest: hash, sources: hash };
+            let (line, crc) = line::encode_head(&head).unwrap();
+            let path = bench.dir.path().join("journal.log");
+            std::fs::write(&path, &line).unwrap();
+            let file = open(&path).unwrap();
+            let sink = Box::new(Disk { file, room, good_syncs, writes: Arc::clone(&bench.writes) });
+            let end = End { length: line.len() as u64, crc, seq: 0, epoch: 0 };
+            let lock = RunLock::acquire("r", bench.dir.path()).await.unwrap();
+            let log = FileLog::new(path, bench.dir.path().join("blobs"), sink, end, lock);
+            (bench, log)
+        }
+
+        fn on_disk(&self) -> Vec<Record> {
+            let path = self.dir.path().join("journal.log");
+            let scan = scan::scan(&path, &std::fs::read(&path).unwrap()).unwrap();
+            scan.entries.into_iter().map(|entry| entry.record).collect()
+        }
+    }
+
+    fn append(log: &mut FileLog, values: std::ops::Range<u64>) -> Result<Vec<Record>, StoreError> {
+        log.append(Timestamp(1), 1, values.map(|value| effect(json!(value))).collect())
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_ends_the_log_at_any_byte() {
+        let (_bench, mut log) = Bench::new(usize::MAX, usize::MAX).await;
+        append(&mut log, 0..4).unwrap();
+        let two_batches = log.pending.len();
+        for room in 0..two_batches {
+            let (bench, mut log) = Bench::new(room, usize::MAX).await;
+            let mut all = append(&mut log, 0..2).unwrap();
+            let first = log.flush().await;
+            let acknowledged = if first.is_ok() { 2 } else { 0 };
+            if first.is_ok() {
+                all.extend(append(&mut log, 2..4).unwrap());
+                let error = log.flush().await.unwrap_err();
+                assert!(matches!(error, StoreError::Write { .. }), "{error}");
+            }
+            // There is room again, and still nothing is accepted: what stands at the end is not known.
+            let error = append(&mut log, 9..10).unwrap_err().to_string();
+            assert!(error.contains("an earlier write failed"), "{error}");
+            assert!(log.flush().await.is_err());
+            drop(log);
+            let found = bench.on_disk();
+            assert!(found.len() >= acknowledged, "room {room}");
+            assert_eq!(found, all[..found.len()], "room {room}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_sync_is_not_tried_again() {
+        let (bench, mut log) = Bench::new(usize::MAX, 1).await;
+        append(&mut log, 0..1).unwrap();
+        log.flush().await.unwrap();
+        append(&mut log, 1..2).unwrap();
+        assert!(log.flush().await.unwrap_err().to_string().contains("EIO"));
+        assert!(log.flush().await.is_err());
+        assert!(append(&mut log, 2..3).is_err());
+        assert_eq!(bench.writes.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn one_flush_is_one_write_and_an_empty_one_is_none() {
+        let (bench, mut log) = Bench::new(usize::MAX, 1).await;
+        for value in 0..50 {
+            append(&mut log, value..value + 1).unwrap();
+        }
+        assert_eq!(bench.writes.load(Ordering::Relaxed), 0);
+        log.flush().await.unwrap();
+        log.flush().await.unwrap();
+        assert_eq!(bench.writes.load(Ordering::Relaxed), 1);
+        assert_eq!(bench.on_disk().len(), 50);
+    }
+
+    #[tokio::test]
+    async fn a_value_that_cannot_be_stored_takes_nothing_with_it() {
+        let (bench, mut log) = Bench::new(usize::MAX, usize::MAX).await;
+        append(&mut log, 0..1).unwrap();
+        let deep = (0..=blob::MAX_DEPTH).fold(json!(1), |inner, _| json!([inner]));
+        let large = json!("x".repeat(blob::INLINE_BYTES));
+        let facts = vec![effect(large), effect(deep)];
+        let error = log.append(Timestamp(1), 1, facts).unwrap_err().to_string();
+        assert!(error.contains("record 2") && error.contains("/value"), "{error}");
+        assert!(log.pending_blobs.is_empty());
+        append(&mut log, 1..2).unwrap();
+        log.flush().await.unwrap();
+        assert_eq!(bench.on_disk().iter().map(|record| record.index).collect::<Vec<_>>(), [0, 1]);
+    }
+}

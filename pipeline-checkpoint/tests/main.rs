@@ -5,3 +5,10 @@
 mod support;
 
 mod conformance;
+mod damage;
+mod golden;
+mod growth;
+mod listing;
+mod ownership;
+mod torn;
+mod r#gen;

@@ -58,3 +58,8 @@ pub async fn write(log: &mut dyn RunLog, facts: Vec<Fact>) -> Vec<Record> {
     log.flush().await.unwrap();
     records
 }
+
+/// Waits for a future on a thread that has no runtime.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}

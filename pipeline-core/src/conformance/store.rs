@@ -57,29 +57,7 @@ pub fn manifest(run_id: &str, created_at: i64) -> Manifest {
 /// One fact of each kind, with every field filled.
 pub fn one_of_each(run_id: &str) -> Vec<Fact> {
     let path = || StepPath::from("review/files[3]/analyse");
-    let error = StepError {
-        retry_after_ms: Some(1500),
-        ..StepError::new(ErrorKind::RateLimited, "The service said \"later\".\nTwice.")
-            .help("Wait.")
-            .details(json!({"status": 429, "request": "ü\u{0}\u{2028}"}))
-    };
-    let usage = Usage {
-        input: 1,
-        output: 2,
-        cache_read: 3,
-        cache_write: 4,
-        cost_usd: Some(0.1),
-        calls: 5,
-        unpriced_calls: 6,
-    };
-    let set = Assignment { scope: VariableScope::Loop, name: "count".to_owned(), value: Data::new(json!(4)) };
-    let failed = AttemptEnd {
-        usage,
-        set: vec![set],
-        warnings: vec!["It was slow.".to_owned()],
-        duration_ms: 12,
-        ..AttemptEnd::failed(error.clone())
-    };
+    let error = full_error();
     let hash = Hash::of_bytes(b"fingerprint");
     let value =
         json!({"text": "ok", "numbers": [0.1, 1e300, -0.0, 5e-324, 1.0, u64::MAX, i64::MIN], "empty": {}});
@@ -110,7 +88,7 @@ pub fn one_of_each(run_id: &str) -> Vec<Fact> {
             request: hash,
             value: Data::new(value.clone()),
         },
-        ended(failed),
+        ended(full_failure()),
         ended(AttemptEnd::ok(value)),
         Fact::TimerFired { path: StepPath::root(), turn: 0, role: OpRole::Deadline },
         Fact::RunPaused { reason: PauseReason::Budget { message: "0.10 of 0.05 USD".to_owned() } },
@@ -123,6 +101,35 @@ pub fn one_of_each(run_id: &str) -> Vec<Fact> {
             error: Some(RunError { path: Some(path()), error }),
         },
     ]
+}
+
+fn full_error() -> StepError {
+    StepError {
+        retry_after_ms: Some(1500),
+        ..StepError::new(ErrorKind::RateLimited, "The service said \"later\".\nTwice.")
+            .help("Wait.")
+            .details(json!({"status": 429, "request": "ü\u{0}\u{2028}"}))
+    }
+}
+
+fn full_failure() -> AttemptEnd {
+    let set = Assignment { scope: VariableScope::Loop, name: "count".to_owned(), value: Data::new(json!(4)) };
+    let usage = Usage {
+        input: 1,
+        output: 2,
+        cache_read: 3,
+        cache_write: 4,
+        cost_usd: Some(0.1),
+        calls: 5,
+        unpriced_calls: 6,
+    };
+    AttemptEnd {
+        usage,
+        set: vec![set],
+        warnings: vec!["It was slow.".to_owned()],
+        duration_ms: 12,
+        ..AttemptEnd::failed(full_error())
+    }
 }
 
 /// A fact with `value` in it.
