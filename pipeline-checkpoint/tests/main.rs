@@ -11,4 +11,3 @@ mod growth;
 mod listing;
 mod ownership;
 mod torn;
-mod r#gen;
