@@ -120,5 +120,5 @@ pub(crate) fn told(dir: &Path) -> io::Result<Told> {
     let lines = tail.split(|byte| *byte == b'\n').rev();
     let facts =
         lines.filter_map(|text| serde_json::from_slice::<Entry>(line::decode(text).ok()?.payload).ok());
-    Ok(facts.filter_map(|entry| Told::by(&entry.record.fact)).next().unwrap_or(Told::Open))
+    Ok(facts.find_map(|entry| Told::by(&entry.record.fact)).unwrap_or(Told::Open))
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use pipeline_core::clock::Timestamp;
 use pipeline_core::conformance::store::effect;
+use pipeline_core::fact::Fact;
+use pipeline_core::path::StepPath;
 use pipeline_core::store::{CheckpointStore, StoreError};
 use serde_json::json;
 
@@ -21,11 +23,15 @@ async fn damage(temporary: &Temporary, path: &Path) -> String {
     }
 }
 
+fn skipped(reason: &str) -> Fact {
+    Fact::StepSkipped { path: StepPath::from("a/b"), turn: 1, reason: reason.to_owned() }
+}
+
 #[tokio::test]
 async fn every_flipped_bit_is_damage_or_a_shorter_run_that_says_so() {
     let temporary = Temporary::new();
     let mut log = temporary.create("run", 5).await;
-    let records = write(&mut *log, vec![effect(json!("abc")), effect(json!({"Z": 1.5})), ended()]).await;
+    let records = write(&mut *log, vec![skipped("abc"), skipped("Z\" \\ ü"), ended()]).await;
     drop(log);
     let path = temporary.file("run", "journal.log");
     let bytes = fs::read(&path).unwrap();
@@ -35,10 +41,12 @@ async fn every_flipped_bit_is_damage_or_a_shorter_run_that_says_so() {
             let mut changed = bytes.clone();
             changed[at] ^= 1 << bit;
             fs::write(&path, &changed).unwrap();
-            match temporary.store.open("run").await {
+            match temporary.store.read("run").await {
                 Err(StoreError::Damaged { offset, .. }) => assert!(offset <= at as u64),
                 Err(error) => panic!("bit {bit} of byte {at}: {error}"),
-                Ok(opened) => {
+                Ok(read) => {
+                    assert_eq!(read.records, records[..2], "bit {bit} of byte {at}");
+                    let opened = temporary.store.open("run").await.unwrap();
                     assert!(opened.repaired.is_some(), "bit {bit} of byte {at} was accepted");
                     assert_eq!(opened.stored.records, records[..2], "bit {bit} of byte {at}");
                     repaired += 1;

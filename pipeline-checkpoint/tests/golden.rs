@@ -66,3 +66,15 @@ async fn runs_of_format_1_load_and_go_on() {
     drop(opened.log);
     assert_eq!(store.read(&run).await.unwrap().records.last(), written.last());
 }
+
+#[test]
+fn the_examples_in_the_format_page_are_real_lines() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let runs = root.join("tests/golden/format-1/state/runs");
+    let run = fs::read_dir(runs).unwrap().next().unwrap().unwrap().path();
+    let journal = fs::read_to_string(run.join("journal.log")).unwrap();
+    let page = fs::read_to_string(root.join("../docs/run-log-format.md")).unwrap();
+    for line in [0, 3] {
+        assert!(page.contains(journal.lines().nth(line).unwrap()), "line {line} of {}", run.display());
+    }
+}

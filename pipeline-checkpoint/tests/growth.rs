@@ -24,7 +24,7 @@ async fn x19_a_hundred_thousand_records_take_bounded_memory_and_two_files() {
         for number in 0..count {
             log.append(Timestamp(1), number, vec![effect(json!({"n": number, "pad": "x".repeat(200)}))])
                 .unwrap();
-            if number % 200 == 199 {
+            if number % 500 == 499 {
                 log.flush().await.unwrap();
             }
         }

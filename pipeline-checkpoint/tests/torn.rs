@@ -50,7 +50,7 @@ async fn every_cut_in_the_last_record_opens_to_the_records_before_it() {
 #[tokio::test]
 async fn every_cut_of_a_whole_journal_reads_as_a_prefix() {
     let temporary = Temporary::new();
-    let (bytes, records) = journal(&temporary, one_of_each("run")).await;
+    let (bytes, records) = journal(&temporary, one_of_each("run").split_off(8)).await;
     let path = temporary.file("run", "journal.log");
     let ends = line_ends(&bytes);
     for cut in 0..=bytes.len() {
@@ -59,7 +59,7 @@ async fn every_cut_of_a_whole_journal_reads_as_a_prefix() {
         match temporary.store.read("run").await {
             Ok(read) => assert_eq!(read.records, records[..whole - 1], "cut at {cut}"),
             Err(error) => {
-                assert!(whole == 0 && matches!(error, StoreError::Damaged { .. }), "{cut}: {error}")
+                assert!(whole == 0 && matches!(error, StoreError::Damaged { .. }), "{cut}: {error}");
             }
         }
         assert_eq!(fs::metadata(&path).unwrap().len(), cut as u64, "reading repairs nothing");
