@@ -118,7 +118,7 @@ pub(crate) fn told(dir: &Path) -> io::Result<Told> {
     file.take(WINDOW).read_to_end(&mut tail)?;
     // The head, a line that the window cuts and a torn one do not decode, and say nothing.
     let lines = tail.split(|byte| *byte == b'\n').rev();
-    let facts =
+    let mut facts =
         lines.filter_map(|text| serde_json::from_slice::<Entry>(line::decode(text).ok()?.payload).ok());
     Ok(facts.find_map(|entry| Told::by(&entry.record.fact)).unwrap_or(Told::Open))
 }
