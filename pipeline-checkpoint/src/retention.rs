@@ -81,3 +81,37 @@ fn refused(path: &Path, error: &io::Error) -> StoreError {
     let message = format!("an old run cannot be removed ({error}); remove it by hand, or keep all runs");
     StoreError::Directory { path: path.to_owned(), message }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use pipeline_core::clock::Timestamp;
+    use pipeline_core::conformance::store::manifest;
+    use pipeline_core::fact::{Fact, RunStatus};
+    use pipeline_core::store::{CheckpointStore, StoredSources};
+    use pipeline_core::value::Data;
+
+    use super::*;
+
+    /// Between the list and the removal a run can be taken up, go on, and be given up again.
+    #[tokio::test]
+    async fn x09_a_run_that_was_taken_up_after_the_list_was_made_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::FileStore::new(dir.path());
+        let runs = dir.path().join("runs");
+        let mut log = store.create(&manifest("run", 1), &StoredSources::default()).await.unwrap();
+        assert!(!remove(&runs, "run").unwrap(), "it is held");
+        drop(log);
+        assert!(!remove(&runs, "run").unwrap(), "it can go on");
+        log = store.open("run").await.unwrap().log;
+        let ended = Fact::RunEnded { status: RunStatus::Ok, outputs: Data::null(), error: None };
+        log.append(Timestamp(1), 1, vec![ended]).unwrap();
+        log.flush().await.unwrap();
+        assert!(!remove(&runs, "run").unwrap(), "it is finished, and held");
+        drop(log);
+        assert!(remove(&runs, "run").unwrap());
+        assert!(!remove(&runs, "run").unwrap(), "it is gone");
+        assert_eq!(fs::read_dir(&runs).unwrap().count(), 0);
+    }
+}

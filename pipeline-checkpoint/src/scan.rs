@@ -126,3 +126,58 @@ fn link(frame: &Frame<'_>, end: &mut End) -> Result<Entry, String> {
 fn broken(path: &Path, at: usize, message: String) -> StoreError {
     StoreError::Damaged { path: path.to_owned(), offset: at as u64, message }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use pipeline_core::value::Hash;
+
+    use super::*;
+
+    /// Good lines with these epochs and payloads.
+    fn journal(lines: &[(u64, String)]) -> Vec<u8> {
+        let hash = Hash::of_bytes(b"");
+        let head = Head { run_id: "r".to_owned(), manifest: hash, sources: hash };
+        let (mut bytes, mut crc) = line::encode_head(&head).unwrap();
+        for (seq, (epoch, payload)) in (0..).zip(lines) {
+            crc = line::encode(&mut bytes, crc, seq, *epoch, payload.as_bytes()).unwrap();
+        }
+        bytes
+    }
+
+    fn skipped(index: u64) -> String {
+        format!(
+            r#"{{"index":{index},"at":"2023-11-14T22:13:20.000Z","elapsed_ms":1,"fact":"StepSkipped","path":"a","turn":1,"reason":"no"}}"#
+        )
+    }
+
+    fn refusal(lines: &[(u64, String)]) -> String {
+        scan(Path::new("journal.log"), &journal(lines)).map(|scan| scan.end).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn epochs_may_rise_and_never_fall() {
+        let bytes = journal(&[(1, skipped(0)), (3, skipped(1)), (3, skipped(2))]);
+        let scan = scan(Path::new("journal.log"), &bytes).unwrap();
+        assert_eq!((scan.end.epoch, scan.end.seq, scan.end.length), (3, 3, bytes.len() as u64));
+        let fallen = refusal(&[(1, skipped(0)), (3, skipped(1)), (2, skipped(2))]);
+        assert!(fallen.contains("had lost the run"), "{fallen}");
+    }
+
+    #[test]
+    fn a_whole_record_that_is_not_understood_is_never_dropped_as_torn() {
+        let unknown = skipped(1).replace("StepSkipped", "StepSung");
+        let told = refusal(&[(1, skipped(0)), (1, unknown)]);
+        assert!(told.contains("record 1 is not understood") && told.contains("StepSung"), "{told}");
+        let misplaced = refusal(&[(1, skipped(0)), (1, skipped(7))]);
+        assert!(misplaced.contains("record 7"), "{misplaced}");
+    }
+
+    #[test]
+    fn an_unknown_field_is_ignored() {
+        let newer = skipped(0).replace("\"turn\"", "\"colour\":\"red\",\"turn\"");
+        let scan = scan(Path::new("journal.log"), &journal(&[(1, newer)])).unwrap();
+        assert_eq!(scan.entries.len(), 1);
+    }
+}

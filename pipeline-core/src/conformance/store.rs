@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::clock::Timestamp;
 use crate::error::{ErrorKind, StepError};
 use crate::fact::{
-    Assignment, AttemptEnd, Fact, PauseReason, Record, RunError, RunStatus, Status, Usage, VariableScope,
+    Assignment, AttemptEnd, Fact, PauseReason, Record, RunError, RunStatus, Usage, VariableScope,
 };
 use crate::path::{OpRole, StepPath};
 use crate::store::{CheckpointStore, Manifest, RunLog, RunSummary, StoreError, StoredSources};
@@ -305,7 +305,6 @@ async fn a_status_follows_from_the_facts(store: &dyn CheckpointStore) {
         let list = store.list().await.expect("runs can be listed");
         assert_eq!((list[0].status, list[0].pid), (after, None), "{fact:?}, given up");
     }
-    assert_eq!(AttemptEnd::ok(json!(1)).status, Status::Ok);
 }
 
 async fn large_and_deep_values_come_back(store: &dyn CheckpointStore) {
@@ -344,24 +343,21 @@ async fn large_and_deep_values_come_back(store: &dyn CheckpointStore) {
     ];
     let mut log = create(store, "run", 5).await;
     let mut written = write(&mut *log, facts).await;
-    if deep_is_storable(&mut *log, &deep, &mut written).await {
-        assert_eq!(written.len(), 7);
-    }
+    written.extend(write_or_be_refused(&mut *log, deep).await);
     drop(log);
     assert_eq!(records(store, "run").await, written);
 }
 
 /// A store may refuse a value that is nested too deep, but then it says so and goes on without it.
-async fn deep_is_storable(log: &mut dyn RunLog, deep: &Value, written: &mut Vec<Record>) -> bool {
-    match log.append(Timestamp(1), 1, vec![effect(deep.clone())]) {
+async fn write_or_be_refused(log: &mut dyn RunLog, value: Value) -> Vec<Record> {
+    match log.append(Timestamp(1), 1, vec![effect(value)]) {
         Ok(records) => {
             log.flush().await.expect("what was accepted can be flushed");
-            written.extend(records);
-            true
+            records
         }
         Err(refused) => {
-            assert!(matches!(refused, StoreError::Write { .. }));
-            false
+            assert!(matches!(refused, StoreError::Write { .. }), "{refused}");
+            Vec::new()
         }
     }
 }
