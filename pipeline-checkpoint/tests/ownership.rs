@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
 use std::sync::Barrier;
 
 use pipeline_checkpoint::FileStore;
@@ -10,23 +9,7 @@ use pipeline_core::conformance::store::effect;
 use pipeline_core::store::{CheckpointStore, StoreError};
 use serde_json::json;
 
-use crate::support::{Temporary, block_on, write};
-
-/// Names the state directory to the second process of a test: the test's own program, run again.
-const CHILD: &str = "PIPELINE_CHECKPOINT_TEST_CHILD";
-
-#[expect(clippy::disallowed_methods, reason = "how a test tells its second process what to do")]
-fn state_of_child() -> Option<String> {
-    std::env::var(CHILD).ok()
-}
-
-/// This test again, in a process of its own.
-fn child(test: &str, temporary: &Temporary) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", &format!("ownership::{test}"), "--nocapture"]);
-    command.env(CHILD, temporary.state()).stdout(Stdio::piped());
-    command
-}
+use crate::support::{Temporary, block_on, child, state_of_child, write};
 
 #[test]
 fn of_many_openers_one_wins_and_the_others_hear_its_number() {
@@ -83,7 +66,8 @@ fn another_process_is_refused_and_told_our_number() {
     }
     let temporary = Temporary::new();
     let log = block_on(temporary.create("run", 1));
-    let heard = child("another_process_is_refused_and_told_our_number", &temporary).output().unwrap();
+    let heard =
+        child("ownership::another_process_is_refused_and_told_our_number", &temporary).output().unwrap();
     let text = String::from_utf8(heard.stdout).unwrap();
     assert!(text.contains(&format!("held by {}\n", std::process::id())), "{text}");
     drop(log);
@@ -105,10 +89,12 @@ fn n10_a_killed_process_loses_the_run_and_nothing_that_it_acknowledged() {
     drop(block_on(temporary.create("run", 1)));
     let mut least = 0;
     for round in 1..=6 {
-        let mut process =
-            child("n10_a_killed_process_loses_the_run_and_nothing_that_it_acknowledged", &temporary)
-                .spawn()
-                .unwrap();
+        let mut process = child(
+            "ownership::n10_a_killed_process_loses_the_run_and_nothing_that_it_acknowledged",
+            &temporary,
+        )
+        .spawn()
+        .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut acknowledged =
             lines.filter_map(|line| line.strip_prefix("acknowledged ")?.parse::<usize>().ok());

@@ -1,6 +1,7 @@
 //! What the tests share: a store in a directory of its own.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use pipeline_checkpoint::FileStore;
 use pipeline_core::clock::Timestamp;
@@ -62,4 +63,20 @@ pub async fn write(log: &mut dyn RunLog, facts: Vec<Fact>) -> Vec<Record> {
 /// Waits for a future on a thread that has no runtime.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Names the state directory to the second process of a test: the test's own program, run again.
+const CHILD: &str = "PIPELINE_CHECKPOINT_TEST_CHILD";
+
+/// In the second process of a test, the state directory that it is to work in.
+#[expect(clippy::disallowed_methods, reason = "how a test tells its second process what to do")]
+pub fn state_of_child() -> Option<PathBuf> {
+    std::env::var(CHILD).ok().map(PathBuf::from)
+}
+
+/// The test of that path again, in a process of its own.
+pub fn child(test: &str, temporary: &Temporary) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(CHILD, temporary.state()).stdout(Stdio::piped());
+    command
 }
