@@ -1,123 +1,40 @@
-//! The journal file: reading it, telling a torn tail from damage, and adding to it.
+//! The journal that is being written.
 //!
-//! A torn tail is what a crash leaves of a write that was never acknowledged: an unterminated last line, zeros, or a last
-//! line that does not check. Anything bad before the last line is damage, and nothing is guessed.
+//! Owns [`FileLog`]: records are made in memory and written by one `write` and one `fdatasync` for all that were appended
+//! together. Any error of either ends the log for good: after a failed flush a later one proves nothing.
+//! Must not know directories of runs. Reading: `scan.rs`.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use pipeline_core::store::StoreError;
+use async_trait::async_trait;
+use pipeline_core::clock::Timestamp;
+use pipeline_core::fact::{Fact, Record};
+use pipeline_core::store::{RunLog, StoreError};
+use pipeline_core::value::Hash;
 
-use crate::format::{FIRST, FORMAT, HEADER, decode, encode};
+use crate::blob;
+use crate::disk;
+use crate::line;
+use crate::lock::RunLock;
+use crate::scan::{End, EntryRef};
 
-/// What a journal file holds.
-#[derive(Debug)]
-pub(crate) struct Contents {
-    /// The records' JSON, in order.
-    pub(crate) records: Vec<String>,
-    /// Checksum of the last line.
-    pub(crate) last: u32,
-    /// Epoch of the last line; 0 when there is none.
-    pub(crate) epoch: u32,
-    /// Bytes that are good.
-    pub(crate) good: u64,
-    /// What was found behind them.
-    pub(crate) torn: Option<String>,
-}
+/// Most bytes of buffer that are kept for the next batch.
+const KEPT_BUFFER: usize = 1 << 20;
 
-/// Reads a journal's bytes.
-pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Contents, StoreError> {
-    let damaged = |offset: usize, message: String| StoreError::Damaged {
-        path: path.to_owned(),
-        offset: offset as u64,
-        message,
-    };
-    let start = header(path, bytes)?;
-    let Some(start) = start else {
-        // The process died before the first line was whole: nothing was ever acknowledged.
-        let torn = (!bytes.is_empty()).then(|| format!("{} bytes of an unfinished first line", bytes.len()));
-        return Ok(Contents { records: Vec::new(), last: FIRST, epoch: 0, good: 0, torn });
-    };
-    let mut contents =
-        Contents { records: Vec::new(), last: FIRST, epoch: 0, good: start as u64, torn: None };
-    let mut at = start;
-    while at < bytes.len() {
-        let rest = &bytes[at..];
-        let Some(end) = rest.iter().position(|b| *b == b'\n') else {
-            contents.torn = Some(format!("{} bytes of an unfinished record", rest.len()));
-            break;
-        };
-        match decode(&rest[..end], contents.records.len() as u64, contents.last) {
-            Ok(line) => {
-                if line.epoch < contents.epoch {
-                    return Err(damaged(at, "an older process wrote after a newer one".to_owned()));
-                }
-                contents.last = line.crc;
-                contents.epoch = line.epoch;
-                contents.records.push(line.json.to_owned());
-                at += end + 1;
-                contents.good = at as u64;
-            }
-            Err(message) => {
-                let is_last = at + end + 1 == bytes.len();
-                let is_zeros = rest.iter().all(|b| *b == 0);
-                if is_last || is_zeros {
-                    contents.torn = Some(format!("a last record that does not check: {message}"));
-                    break;
-                }
-                return Err(damaged(at, message));
-            }
-        }
-    }
-    Ok(contents)
-}
-
-/// Length of the header; `None` when the file ends within it.
-fn header(path: &Path, bytes: &[u8]) -> Result<Option<usize>, StoreError> {
-    let Some(end) = bytes.iter().position(|b| *b == b'\n') else {
-        let is_start = HEADER.as_bytes().starts_with(bytes) || bytes.iter().all(|b| *b == 0);
-        if is_start {
-            return Ok(None);
-        }
-        let message = "this is not a journal".to_owned();
-        return Err(StoreError::Damaged { path: path.to_owned(), offset: 0, message });
-    };
-    let line = std::str::from_utf8(&bytes[..=end]).unwrap_or_default();
-    if line == HEADER {
-        return Ok(Some(HEADER.len()));
-    }
-    let version = line.strip_prefix("pipeline-journal ").and_then(|v| v.trim_end().parse::<u32>().ok());
-    match version {
-        Some(found) if found > FORMAT && line == format!("pipeline-journal {found}\n") => {
-            Err(StoreError::Newer { path: path.to_owned(), found, supported: FORMAT })
-        }
-        _ => {
-            let message = "its first line is not that of a journal".to_owned();
-            Err(StoreError::Damaged { path: path.to_owned(), offset: 0, message })
-        }
-    }
-}
-
-/// Adds lines to a journal file.
-#[derive(Debug)]
-pub(crate) struct Writer<F = File> {
-    file: F,
-    path: PathBuf,
-    epoch: u32,
-    next: u64,
-    last: u32,
-    unwritten: Vec<u8>,
-    poisoned: Option<String>,
-}
-
-/// A file as the writer needs it: tests put a faulty one here.
+/// Where a journal's bytes go. A file, except where a test lets it fail.
 pub(crate) trait Sink: Send {
+    fn length(&self) -> io::Result<u64>;
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()>;
     fn sync(&mut self) -> io::Result<()>;
 }
 
 impl Sink for File {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         Write::write_all(self, bytes)
     }
@@ -127,50 +44,268 @@ impl Sink for File {
     }
 }
 
-impl<F: Sink> Writer<F> {
-    pub(crate) fn new(file: F, path: PathBuf, epoch: u32, next: u64, last: u32) -> Self {
-        Self { file, path, epoch, next, last, unwritten: Vec::new(), poisoned: None }
-    }
+/// The facts of one run, on disk.
+pub(crate) struct FileLog {
+    path: PathBuf,
+    blob_dir: PathBuf,
+    sink: Box<dyn Sink>,
+    /// Where the next record goes, pending ones counted; `length` is of what is written.
+    end: End,
+    pending: Vec<u8>,
+    pending_blobs: Vec<(Hash, Vec<u8>)>,
+    /// The first error of writing.
+    poison: Option<String>,
+    lock: RunLock,
+}
 
-    pub(crate) fn next(&self) -> u64 {
-        self.next
-    }
-
-    /// Takes a record; it is written by the next flush.
-    pub(crate) fn append(&mut self, json: &str) -> Result<(), StoreError> {
-        self.check()?;
-        self.last = encode(&mut self.unwritten, self.next, self.epoch, self.last, json);
-        self.next += 1;
-        Ok(())
-    }
-
-    /// Writes and flushes everything taken. An error poisons the writer: a later success would prove nothing.
-    pub(crate) fn flush(&mut self) -> Result<(), StoreError> {
-        self.check()?;
-        if self.unwritten.is_empty() {
-            return Ok(());
-        }
-        let bytes = std::mem::take(&mut self.unwritten);
-        let done = self.file.write_all(&bytes).and_then(|()| self.file.sync());
-        done.map_err(|error| self.poison(&error))
-    }
-
-    pub(crate) fn poison(&mut self, error: &io::Error) -> StoreError {
-        self.poisoned = Some(error.to_string());
-        StoreError::Write { path: self.path.clone(), message: error.to_string() }
+impl FileLog {
+    /// Goes on at `end` in the journal at `path`, which `sink` appends to.
+    pub(crate) fn new(
+        path: PathBuf,
+        blob_dir: PathBuf,
+        sink: Box<dyn Sink>,
+        end: End,
+        lock: RunLock,
+    ) -> Self {
+        Self { path, blob_dir, sink, end, pending: Vec::new(), pending_blobs: Vec::new(), poison: None, lock }
     }
 
     fn check(&self) -> Result<(), StoreError> {
-        match &self.poisoned {
-            Some(message) => Err(StoreError::Write {
-                path: self.path.clone(),
-                message: format!("an earlier write failed: {message}"),
-            }),
+        match &self.poison {
             None => Ok(()),
+            Some(first) => Err(self.refuse(format!(
+                "an earlier write failed ({first}), so nothing more is written; make room or repair the disk, then resume the run"
+            ))),
         }
+    }
+
+    fn refuse(&self, message: impl Into<String>) -> StoreError {
+        StoreError::Write { path: self.path.clone(), message: message.into() }
+    }
+
+    fn write_out(&mut self) -> Result<(), StoreError> {
+        if !self.pending_blobs.is_empty() {
+            for (hash, bytes) in &self.pending_blobs {
+                blob::write(&self.blob_dir, *hash, bytes)?;
+            }
+            disk::sync_dir(&self.blob_dir).map_err(|error| disk::write_error(&self.blob_dir, &error))?;
+        }
+        let path = &self.path;
+        let refused = |error: io::Error| disk::write_error(path, &error);
+        let found = self.sink.length().map_err(refused)?;
+        if found != self.end.length {
+            return Err(self.refuse(format!(
+                "it has {found} bytes where this process left {}: somebody else writes to it",
+                self.end.length
+            )));
+        }
+        self.sink.write_all(&self.pending).map_err(refused)?;
+        self.sink.sync().map_err(refused)
     }
 }
 
+#[async_trait]
+impl RunLog for FileLog {
+    fn append(
+        &mut self,
+        at: Timestamp,
+        elapsed_ms: u64,
+        facts: Vec<Fact>,
+    ) -> Result<Vec<Record>, StoreError> {
+        self.check()?;
+        let (kept, kept_blobs, mut end) = (self.pending.len(), self.pending_blobs.len(), self.end);
+        let mut records = Vec::with_capacity(facts.len());
+        for fact in facts {
+            let record = Record { index: end.seq, at, elapsed_ms, fact };
+            match encode(&record, end, self.lock.epoch(), &mut self.pending, &mut self.pending_blobs) {
+                Ok(crc) => end = End { crc, seq: end.seq + 1, ..end },
+                Err(message) => {
+                    // All facts of a call are appended or none.
+                    self.pending.truncate(kept);
+                    self.pending_blobs.truncate(kept_blobs);
+                    return Err(self.refuse(format!("record {} cannot be stored: {message}", record.index)));
+                }
+            }
+            records.push(record);
+        }
+        self.end = end;
+        Ok(records)
+    }
+
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        self.check()?;
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.write_out() {
+            self.poison = Some(error.to_string());
+            self.pending = Vec::new();
+            self.pending_blobs = Vec::new();
+            return Err(error);
+        }
+        self.end.length += self.pending.len() as u64;
+        self.pending.clear();
+        self.pending.shrink_to(KEPT_BUFFER);
+        self.pending_blobs.clear();
+        Ok(())
+    }
+}
+
+fn encode(
+    record: &Record,
+    end: End,
+    epoch: u64,
+    out: &mut Vec<u8>,
+    blobs: &mut Vec<(Hash, Vec<u8>)>,
+) -> Result<u32, String> {
+    let mut stored = record.clone();
+    let names = blob::take_out(&mut stored.fact, blobs)?;
+    let payload = serde_json::to_vec(&EntryRef { record: &stored, blobs: &names })
+        .map_err(|error| error.to_string())?;
+    line::encode(out, end.crc, record.index, epoch, &payload).ok_or_else(|| "it is 4 GiB or more".to_owned())
+}
+
+/// Opens a journal for appending.
+pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
+    File::options().append(true).open(path).map_err(|error| disk::write_error(path, &error))
+}
+
 #[cfg(test)]
-#[path = "journal_tests.rs"]
-mod tests;
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use pipeline_core::conformance::store::effect;
+    use serde_json::json;
+
+    use super::*;
+    use crate::line::Head;
+    use crate::scan;
+
+    /// A disk with room for a number of bytes, whose flushes may fail.
+    struct Disk {
+        file: File,
+        room: usize,
+        good_syncs: usize,
+        writes: Arc<AtomicUsize>,
+    }
+
+    impl Sink for Disk {
+        fn length(&self) -> io::Result<u64> {
+            self.file.length()
+        }
+
+        fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            let fits = bytes.len().min(self.room);
+            self.room -= fits;
+            Write::write_all(&mut self.file, &bytes[..fits])?;
+            if fits == bytes.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.good_syncs = self.good_syncs.checked_sub(1).ok_or_else(|| io::Error::other("EIO"))?;
+            Ok(())
+        }
+    }
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        writes: Arc<AtomicUsize>,
+    }
+
+    impl Bench {
+        async fn new(room: usize, good_syncs: usize) -> (Self, FileLog) {
+            let bench = Self { dir: tempfile::tempdir().unwrap(), writes: Arc::default() };
+            let hash = Hash::of_bytes(b"");
+            let head = Head { run_id: "r".to_owned(), manifest: hash, sources: hash };
+            let (line, crc) = line::encode_head(&head).unwrap();
+            let path = bench.dir.path().join("journal.log");
+            std::fs::write(&path, &line).unwrap();
+            let file = open(&path).unwrap();
+            let sink = Box::new(Disk { file, room, good_syncs, writes: Arc::clone(&bench.writes) });
+            let end = End { length: line.len() as u64, crc, seq: 0, epoch: 0 };
+            let lock = RunLock::acquire("r", bench.dir.path()).await.unwrap();
+            let log = FileLog::new(path, bench.dir.path().join("blobs"), sink, end, lock);
+            (bench, log)
+        }
+
+        fn on_disk(&self) -> Vec<Record> {
+            let path = self.dir.path().join("journal.log");
+            let scan = scan::scan(&path, &std::fs::read(&path).unwrap()).unwrap();
+            scan.entries.into_iter().map(|entry| entry.record).collect()
+        }
+    }
+
+    fn append(log: &mut FileLog, values: std::ops::Range<u64>) -> Result<Vec<Record>, StoreError> {
+        log.append(Timestamp(1), 1, values.map(|value| effect(json!(value))).collect())
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_ends_the_log_at_any_byte() {
+        let (_bench, mut log) = Bench::new(usize::MAX, usize::MAX).await;
+        append(&mut log, 0..4).unwrap();
+        let two_batches = log.pending.len();
+        for room in 0..two_batches {
+            let (bench, mut log) = Bench::new(room, usize::MAX).await;
+            let mut all = append(&mut log, 0..2).unwrap();
+            let first = log.flush().await;
+            let acknowledged = if first.is_ok() { 2 } else { 0 };
+            if first.is_ok() {
+                all.extend(append(&mut log, 2..4).unwrap());
+                let error = log.flush().await.unwrap_err();
+                assert!(matches!(error, StoreError::Write { .. }), "{error}");
+            }
+            // There is room again, and still nothing is accepted: what stands at the end is not known.
+            let error = append(&mut log, 9..10).unwrap_err().to_string();
+            assert!(error.contains("an earlier write failed"), "{error}");
+            assert!(log.flush().await.is_err());
+            drop(log);
+            let found = bench.on_disk();
+            assert!(found.len() >= acknowledged, "room {room}");
+            assert_eq!(found, all[..found.len()], "room {room}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_sync_is_not_tried_again() {
+        let (bench, mut log) = Bench::new(usize::MAX, 1).await;
+        append(&mut log, 0..1).unwrap();
+        log.flush().await.unwrap();
+        append(&mut log, 1..2).unwrap();
+        assert!(log.flush().await.unwrap_err().to_string().contains("EIO"));
+        assert!(log.flush().await.is_err());
+        assert!(append(&mut log, 2..3).is_err());
+        assert_eq!(bench.writes.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn one_flush_is_one_write_and_an_empty_one_is_none() {
+        let (bench, mut log) = Bench::new(usize::MAX, 1).await;
+        for value in 0..50 {
+            append(&mut log, value..value + 1).unwrap();
+        }
+        assert_eq!(bench.writes.load(Ordering::Relaxed), 0);
+        log.flush().await.unwrap();
+        log.flush().await.unwrap();
+        assert_eq!(bench.writes.load(Ordering::Relaxed), 1);
+        assert_eq!(bench.on_disk().len(), 50);
+    }
+
+    #[tokio::test]
+    async fn a_value_that_cannot_be_stored_takes_nothing_with_it() {
+        let (bench, mut log) = Bench::new(usize::MAX, usize::MAX).await;
+        append(&mut log, 0..1).unwrap();
+        let deep = (0..=blob::MAX_DEPTH).fold(json!(1), |inner, _| json!([inner]));
+        let large = json!("x".repeat(blob::INLINE_BYTES));
+        let facts = vec![effect(large), effect(deep)];
+        let error = log.append(Timestamp(1), 1, facts).unwrap_err().to_string();
+        assert!(error.contains("record 2") && error.contains("/value"), "{error}");
+        assert!(log.pending_blobs.is_empty());
+        append(&mut log, 1..2).unwrap();
+        log.flush().await.unwrap();
+        assert_eq!(bench.on_disk().iter().map(|record| record.index).collect::<Vec<_>>(), [0, 1]);
+    }
+}

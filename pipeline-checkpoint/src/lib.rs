@@ -1,20 +1,23 @@
-//! Runs on disk: the durable journal, large values, locks, retention; and a twin in memory.
+//! Runs on disk, and their twin in memory.
 //!
-//! Owns [`FileStore`] and [`MemoryStore`], both behind [`pipeline_core::store::CheckpointStore`]. Must not know steps, providers
-//! or what a fact means. The format is described in docs/run-log-format.md.
-//!
-//! Reading order: `format.rs` (one line of the journal), `journal.rs` (the file), `run_log.rs` (the owner's log),
-//! `store.rs` (directories and runs).
+//! Owns [`FileStore`] (one directory per run: manifest, sources, an append-only journal, large values) and
+//! [`MemoryStore`], which keeps the same promises without a disk. Both pass `pipeline_core::conformance`.
+//! Must not know what facts mean, apart from the few that tell a run's status. The format is described for readers
+//! in `docs/run-log-format.md`; its version is [`FORMAT`].
 
-mod format;
-mod files;
-mod journal;
-mod blobs;
-mod sources;
+// Declaration order is reading order: from leaf to root; a module uses only what stands above it.
+mod disk;
+mod line;
+mod blob;
+mod manifest;
 mod lock;
-mod run_log;
-mod store;
+mod scan;
+mod journal;
+mod summary;
+mod retention;
+mod file;
 mod memory;
 
+pub use file::FileStore;
+pub use line::FORMAT;
 pub use memory::MemoryStore;
-pub use store::FileStore;

@@ -1,54 +1,200 @@
-//! One owner per run: an exclusive lock of the kernel's on `run.lock`, which holds the owner's process id.
+//! Who owns a run.
 //!
-//! The kernel drops the lock when the process dies, however it dies. Not for network file systems.
+//! Owns `run.lock`: the system's lock on it is ownership (it ends with the process, however that ends); its text,
+//! `pid epoch`, only tells people and fences off an owner that the lock did not stop. Must not know the journal.
+//!
+//! Owners lock exclusively, onlookers share for a moment. So a shared lock that *can* be had means that nobody owns the run:
+//! an owner-to-be that met an onlooker tries again, and one that met an owner is refused at once.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Ownership of a run, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct RunLock(#[expect(dead_code, reason = "held for its lock")] File);
+use pipeline_core::store::StoreError;
 
-/// What came of asking for a run.
-pub(crate) enum Asked {
-    Ours(RunLock),
-    /// Another process has it; 0 when it has not said its id yet.
-    Held(u32),
+use crate::disk;
+
+const LOCK: &str = "run.lock";
+/// How often to look again at a lock, or at an owner's number that is just being written.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Ownership of a run, until dropped.
+pub(crate) struct RunLock {
+    file: File,
+    path: PathBuf,
+    epoch: u64,
 }
 
-const NAME: &str = "run.lock";
-
-/// Asks for a run.
-pub(crate) fn acquire(run: &Path) -> io::Result<Asked> {
-    let mut options = OpenOptions::new();
-    let mut file =
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(run.join(NAME))?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0)?;
-            file.rewind()?;
-            file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
-            Ok(Asked::Ours(RunLock(file)))
+impl RunLock {
+    /// Takes the run in `dir`, or says who has it.
+    pub(crate) async fn acquire(run: &str, dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(LOCK);
+        let file = open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => StoreError::Unknown { run: run.to_owned() },
+            _ => disk::directory_error(&path, &error),
+        })?;
+        for _ in 0..TRIES {
+            match file.try_lock() {
+                Ok(()) => return Self::take(file, path),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(disk::directory_error(&path, &error)),
+            }
+            match file.try_lock_shared() {
+                Ok(()) => file.unlock().map_err(|error| disk::directory_error(&path, &error))?,
+                Err(TryLockError::WouldBlock) => break,
+                Err(TryLockError::Error(error)) => return Err(disk::directory_error(&path, &error)),
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        Err(TryLockError::WouldBlock) => Ok(Asked::Held(pid(&mut file))),
-        Err(TryLockError::Error(error)) => Err(error),
+        Err(StoreError::Held { run: run.to_owned(), pid: owner(&path).await })
+    }
+
+    /// Takes the run in `dir` if that can be done at once.
+    pub(crate) fn try_acquire(dir: &Path) -> Result<Option<Self>, StoreError> {
+        let path = dir.join(LOCK);
+        let refused = |error: &io::Error| disk::directory_error(&path, error);
+        let file = match open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(refused(&error)),
+        };
+        match file.try_lock() {
+            Ok(()) => Self::take(file, path).map(Some),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(refused(&error)),
+        }
+    }
+
+    fn take(mut file: File, path: PathBuf) -> Result<Self, StoreError> {
+        let mut text = String::new();
+        // A text that is not ours tells nothing; the epochs in the journal still count.
+        let before = match file.read_to_string(&mut text) {
+            Ok(_) => parse(&text).map_or(0, |(_, epoch)| epoch),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => 0,
+            Err(error) => return Err(disk::directory_error(&path, &error)),
+        };
+        let mut lock = Self { file, path, epoch: before };
+        lock.raise_epoch(before)?;
+        Ok(lock)
+    }
+
+    /// Makes the epoch larger than `seen`, the largest that the journal has, and than that of every owner before.
+    pub(crate) fn raise_epoch(&mut self, seen: u64) -> Result<(), StoreError> {
+        self.epoch = self.epoch.max(seen.saturating_add(1));
+        self.write(std::process::id()).map_err(|error| disk::write_error(&self.path, &error))
+    }
+
+    /// The number of this taking-over of the run, from 1.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn write(&mut self, pid: u32) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(format!("{pid} {}\n", self.epoch).as_bytes())
     }
 }
 
-/// The process that holds a run; `None` when nobody does.
-pub(crate) fn holder(run: &Path) -> Option<u32> {
-    let mut file = File::open(run.join(NAME)).ok()?;
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // Only for people: a number left behind is as after a crash, when nobody could have taken it out either.
+        let _ = self.write(0);
+    }
+}
+
+/// The process that owns the run in `dir`: `None` when nobody does, 0 when it cannot be told.
+pub(crate) fn holder(dir: &Path) -> Option<u32> {
+    let path = dir.join(LOCK);
+    // A lock that is missing or may not be read is held by nobody that could be named.
+    let file = File::open(&path).ok()?;
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Some(pid(&mut file)),
+        Err(TryLockError::WouldBlock) => Some(named(&path).unwrap_or(0)),
         Ok(()) | Err(TryLockError::Error(_)) => None,
     }
 }
 
-fn pid(file: &mut File) -> u32 {
-    let mut text = String::new();
-    // An unreadable id is told as 0: the lock itself is what counts.
-    let _ = file.read_to_string(&mut text);
-    text.trim().parse().unwrap_or(0)
+/// The owner's number. It writes it just after it got the lock: until then the file has none, or one of a dead process.
+async fn owner(path: &Path) -> u32 {
+    for _ in 0..TRIES {
+        if let Some(pid) = named(path) {
+            return pid;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    0
+}
+
+fn named(path: &Path) -> Option<u32> {
+    let (pid, _) = parse(&std::fs::read_to_string(path).ok()?)?;
+    (pid != 0 && is_alive(pid)).then_some(pid)
+}
+
+/// Whether there may be a process of that number; where that cannot be asked, there may.
+fn is_alive(pid: u32) -> bool {
+    let processes = Path::new("/proc");
+    !processes.join("self").exists() || processes.join(pid.to_string()).exists()
+}
+
+fn parse(text: &str) -> Option<(u32, u64)> {
+    let (pid, epoch) = text.strip_suffix('\n')?.split_once(' ')?;
+    Some((pid.parse().ok()?, epoch.parse().ok()?))
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_owner_has_a_larger_epoch_even_when_it_wrote_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut epochs = Vec::new();
+        for _ in 0..3 {
+            epochs.push(RunLock::acquire("r", dir.path()).await.unwrap().epoch());
+        }
+        assert_eq!(epochs, [1, 2, 3]);
+        let mut lock = RunLock::acquire("r", dir.path()).await.unwrap();
+        lock.raise_epoch(9).unwrap();
+        assert_eq!(lock.epoch(), 10);
+        lock.raise_epoch(2).unwrap();
+        assert_eq!(lock.epoch(), 10);
+    }
+
+    #[tokio::test]
+    async fn onlookers_do_not_keep_an_owner_out() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(RunLock::acquire("r", dir.path()).await.unwrap());
+        let onlooker = File::open(dir.path().join(LOCK)).unwrap();
+        onlooker.lock_shared().unwrap();
+        let look_away = async {
+            tokio::task::yield_now().await;
+            onlooker.unlock().unwrap();
+        };
+        let (lock, ()) = tokio::join!(RunLock::acquire("r", dir.path()), look_away);
+        assert_eq!(lock.unwrap().epoch(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_number_of_a_dead_owner_is_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LOCK);
+        let lock = RunLock::acquire("r", dir.path()).await.unwrap();
+        assert_eq!(holder(dir.path()), Some(std::process::id()));
+        std::fs::write(&path, format!("{} 1\n", u32::MAX)).unwrap();
+        assert_eq!(holder(dir.path()), Some(0));
+        drop(lock);
+        assert_eq!(holder(dir.path()), None);
+    }
 }

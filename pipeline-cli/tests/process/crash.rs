@@ -46,7 +46,7 @@ fn outputs(document: &Value) -> String {
 /// Every line of a journal as (path, turn, fact).
 fn facts(run: &Path) -> Vec<(String, u64, String)> {
     let text = std::fs::read_to_string(run.join("journal.log")).unwrap();
-    let record = |line: &str| -> Option<Value> { serde_json::from_str(line.splitn(5, ' ').nth(4)?).ok() };
+    let record = |line: &str| -> Option<Value> { serde_json::from_str(line.splitn(6, ' ').nth(5)?).ok() };
     let fact = |r: Value| {
         let text = |key: &str| r[key].as_str().unwrap_or_default().to_owned();
         (text("path"), r["turn"].as_u64().unwrap_or(0), text("fact"))
