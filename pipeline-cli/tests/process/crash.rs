@@ -104,12 +104,6 @@ fn x10_x27_cut_after_every_record_and_at_every_byte_of_the_last() {
         assert_eq!(ended.code, Some(0), "cut at byte {cut}: {}", ended.stderr);
         assert_eq!(outputs(&ended.json()), expected, "cut at byte {cut}");
         check_journal(&run, &format!("cut at byte {cut}"));
-        let file = scratch.path().join("outputs/last.json");
-        assert_eq!(
-            file.exists(),
-            cut < ends[ends.len() - 2],
-            "cut at byte {cut}: the last step writes its file"
-        );
     };
     for end in &ends[..ends.len() - 1] {
         resume(*end);
@@ -128,36 +122,40 @@ fn x10_kill_9_at_random_instants() {
     whole.write("nested.yaml", NESTED);
     let begun = std::time::Instant::now();
     let expected = outputs(&whole.run(&["run", "nested.yaml", "--mock", "--json"]).json());
-    let span = begun.elapsed();
-    let mut seed = 0x1234_5678_9abc_def1_u64;
-    let mut cut_off = 0;
-    for round in 0..200 {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        let scratch = Scratch::new();
-        scratch.write("nested.yaml", NESTED);
-        let child = scratch.spawn(&["run", "nested.yaml", "--mock", "--json"]);
-        let micros = u64::try_from(span.as_micros()).unwrap();
-        std::thread::sleep(Duration::from_micros(seed % micros.max(1)));
-        signal_if_alive(&child);
-        finish(child);
-        if !scratch.path().join(".pipeline/latest").exists() {
-            continue;
-        }
-        let ended = scratch.run(&["resume", "--json"]);
-        assert_eq!(ended.code, Some(0), "round {round}: {}", ended.stderr);
-        assert_eq!(outputs(&ended.json()), expected, "round {round}");
-        check_journal(&scratch.run_dir(), &format!("round {round}"));
-        cut_off += usize::from(facts(&scratch.run_dir()).iter().any(|(_, _, f)| f == "RunResumed"));
-    }
+    let span = u64::try_from(begun.elapsed().as_micros()).unwrap();
+    let cut_off: usize = std::thread::scope(|scope| {
+        let expected = &expected;
+        let halves = [0_u64, 1].map(|half| {
+            scope.spawn(move || (0..100).filter(|n| kill_once(half * 100 + n, span, expected)).count())
+        });
+        halves.into_iter().map(|h| h.join().unwrap()).sum()
+    });
     assert!(cut_off > 100, "only {cut_off} of 200 runs were cut off: the test proves too little");
+}
+
+/// Kills a run at an instant that follows from `round`, resumes it; says whether the kill cut it off.
+fn kill_once(round: u64, span: u64, expected: &str) -> bool {
+    let scratch = Scratch::new();
+    scratch.write("nested.yaml", NESTED);
+    let child = scratch.spawn(&["run", "nested.yaml", "--mock", "--json"]);
+    // A low-discrepancy walk: the instants lie evenly over the run.
+    std::thread::sleep(Duration::from_micros(round.wrapping_mul(0x9E37_79B9_7F4A_7C15) % span.max(1)));
+    signal_if_alive(&child);
+    finish(child);
+    if !scratch.path().join(".pipeline/latest").exists() {
+        return false;
+    }
+    let ended = scratch.run(&["resume", "--json"]);
+    assert_eq!(ended.code, Some(0), "round {round}: {}", ended.stderr);
+    assert_eq!(outputs(&ended.json()), expected, "round {round}");
+    check_journal(&scratch.run_dir(), &format!("round {round}"));
+    facts(&scratch.run_dir()).iter().any(|(_, _, fact)| fact == "RunResumed")
 }
 
 fn signal_if_alive(child: &std::process::Child) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     // It may be done already.
-    drop(rustix::process::kill_process(pid, Signal::KILL));
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
 }
 
 const SLOW: &str = "workflow:\n  name: slow\n  steps:\n    - name: fan\n      type: for_loop\n      parallel: true\n      data_source: range(40)\n      steps: [{name: s, type: test_echo, delay_ms: 300, value: '{{ loop.item }}'}]\n";

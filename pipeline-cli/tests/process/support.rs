@@ -82,7 +82,7 @@ pub fn finish(mut child: Child) -> Ended {
         if watcher.1.recv_timeout(left) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
             && let Some(pid) = rustix::process::Pid::from_raw(i32::try_from(id).unwrap_or(0))
         {
-            drop(rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     });
     drop(child.stdin.take());

@@ -85,12 +85,12 @@ impl Schedule {
     /// What a closed frame comes to: its steps' values and that of its last step.
     pub(super) fn turn_done(&self, frame: Frame, end: &FrameEnd) -> TurnDone {
         let block = self.plan.block(frame.block);
-        let mut results = serde_json::Map::new();
+        let mut results = Vec::new();
         let mut last = Data::null();
         for (position, done) in frame.results.into_iter().enumerate() {
             if let Some(done) = done.filter(|d| d.status != Status::Skipped) {
                 let name = self.plan.step(block.steps[position]).name.to_string();
-                results.insert(name, done.value.json().clone());
+                results.push((name, done.value.clone()));
                 last = done.value;
             }
         }
@@ -287,7 +287,7 @@ impl TurnDone {
     fn none() -> Self {
         Self {
             status: Status::Ok,
-            results: serde_json::Map::new(),
+            results: Vec::new(),
             last: Data::null(),
             error: None,
             overlay: IndexMap::new(),
@@ -303,7 +303,8 @@ fn case_value(case: Option<String>, done: &TurnDone) -> Data {
         other => serde_json::Map::from_iter([("result".to_owned(), other.clone())]),
     };
     value.insert("case".to_owned(), case.map_or(Value::Null, Value::String));
-    value.insert("results".to_owned(), Value::Object(done.results.clone()));
+    let results = done.results.iter().map(|(name, value)| (name.clone(), value.json().clone()));
+    value.insert("results".to_owned(), Value::Object(results.collect()));
     Data::of_step(Value::Object(value))
 }
 

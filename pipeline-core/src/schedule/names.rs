@@ -77,6 +77,9 @@ impl View<'_> {
     }
 
     fn turn(&self) -> Option<&Turn> {
+        if let Some(StepState::While(state)) = self.looping.map(|i| &self.schedule.inst(i).state) {
+            return state.asked.as_deref();
+        }
         self.frames().find_map(|f| f.turn.as_deref())
     }
 

@@ -208,6 +208,8 @@ pub(super) struct WhileState {
     pub(super) failed: Option<RunError>,
     /// Values of the steps of the last turn: the condition may read them.
     pub(super) last: IndexMap<String, Data>,
+    /// `loop` as the condition reads it: the turn that is asked about.
+    pub(super) asked: Option<Arc<Turn>>,
     /// Variables of scope `loop`: they live as long as the loop.
     pub(super) vars: IndexMap<String, Data>,
 }
@@ -216,7 +218,7 @@ pub(super) struct WhileState {
 pub(super) struct TurnDone {
     pub(super) status: crate::fact::Status,
     /// Values by step.
-    pub(super) results: serde_json::Map<String, crate::value::Value>,
+    pub(super) results: Vec<(String, Data)>,
     /// Value of the last step.
     pub(super) last: Data,
     pub(super) error: Option<RunError>,

@@ -78,24 +78,32 @@ fn text_of(value: &Data) -> String {
     }
 }
 
-/// The value of a for_loop.
-pub(super) fn of_for_loop(items: &[Value], done: &BTreeMap<usize, TurnDone>) -> Data {
-    let iterations: Vec<Value> = done
-        .iter()
-        .map(|(index, turn)| {
-            json!({
-                "index": index, "item": items.get(*index), "status": turn.status.name(),
-                "results": turn.results, "error": error_value(turn.error.as_ref()),
-            })
-        })
-        .collect();
-    let results: Vec<Value> =
-        done.values().filter(|t| t.status.is_success()).map(|t| t.last.json().clone()).collect();
+/// The value of a for_loop. Takes the turns' values: a large loop is never held three times.
+pub(super) fn of_for_loop(items: &[Value], done: &mut BTreeMap<usize, TurnDone>) -> Data {
     let (completed, failed) = counts(done);
-    Data::of_step(json!({
-        "iterations": iterations, "results": results, "total_items": items.len(),
-        "completed_items": completed, "failed_items": failed, "success": failed == 0,
-    }))
+    let mut iterations = Vec::with_capacity(done.len());
+    let mut results = Vec::with_capacity(done.len());
+    for (index, turn) in done {
+        if turn.status.is_success() {
+            results.push(turn.last.json().clone());
+        }
+        // Now the value below is the only one, and moves.
+        turn.last = Data::null();
+        let by_step =
+            std::mem::take(&mut turn.results).into_iter().map(|(name, value)| (name, value.into_json()));
+        iterations.push(json!({
+            "index": index, "item": items.get(*index), "status": turn.status.name(),
+            "results": by_step.collect::<Map<_, _>>(), "error": error_value(turn.error.as_ref()),
+        }));
+    }
+    let mut value = Map::new();
+    value.insert("iterations".to_owned(), Value::Array(iterations));
+    value.insert("results".to_owned(), Value::Array(results));
+    value.insert("total_items".to_owned(), items.len().into());
+    value.insert("completed_items".to_owned(), completed.into());
+    value.insert("failed_items".to_owned(), failed.into());
+    value.insert("success".to_owned(), (failed == 0).into());
+    Data::of_step(Value::Object(value))
 }
 
 /// The value of a while_loop.

@@ -117,13 +117,8 @@ impl Schedule {
                 (Status::Failed, Some(error))
             }
         };
-        let done = TurnDone {
-            status,
-            results: serde_json::Map::new(),
-            last: Data::null(),
-            error,
-            overlay: IndexMap::new(),
-        };
+        let done =
+            TurnDone { status, results: Vec::new(), last: Data::null(), error, overlay: IndexMap::new() };
         state.done.insert(index, done);
         self.frames.remove(frame.0);
     }
@@ -209,11 +204,10 @@ impl Schedule {
         }
         state.done.insert(index, done);
         if broke {
-            state.done.retain(|i, _| *i <= index);
             state.total = state.total.min(index + 1);
-        } else {
-            let total = state.total;
-            state.done.retain(|i, _| *i < total);
+            drop(state.done.split_off(&state.total));
+        } else if index >= state.total {
+            state.done.remove(&index);
         }
         let (count, total) = (state.done.len(), state.total);
         for frame in stop {
@@ -225,12 +219,12 @@ impl Schedule {
 
     fn conclude_for_each(&mut self, id: InstId, step: &StepPlan, each: &ForEach) {
         let StepState::ForEach(state) = &mut self.inst_mut(id).state else { return };
-        let done = std::mem::take(&mut state.done);
+        let mut done = std::mem::take(&mut state.done);
         let mut failed = state.failed.take();
         let items = state.items.clone();
         let list = items.json().as_array().map_or(&[][..], Vec::as_slice);
         let value = match &each.shape {
-            LoopShape::Loop => values::of_for_loop(list, &done),
+            LoopShape::Loop => values::of_for_loop(list, &mut done),
             LoopShape::Batch { id: name } => {
                 let ids = self.batch_ids(id, each, name.as_ref(), list);
                 values::of_parallel(&ids, &done)

@@ -20,6 +20,7 @@ impl Schedule {
             broke: false,
             failed: None,
             last: IndexMap::new(),
+            asked: None,
             vars: IndexMap::new(),
         });
         self.group_progress(id, 0, None);
@@ -44,6 +45,11 @@ impl Schedule {
         let goes_on = if is_first && repeat.test_after {
             Ok(true)
         } else {
+            // `until` asks about the turn that was made, `condition` about the one that would be.
+            let asked = self.while_turn(id, if repeat.test_after { count - 1 } else { count });
+            if let StepState::While(state) = &mut self.inst_mut(id).state {
+                state.asked = Some(asked);
+            }
             let inst = self.inst(id);
             let view = View { schedule: self, frame: inst.frame, looping: Some(id), at: self.now };
             holds(&repeat.test, &view)
@@ -67,19 +73,24 @@ impl Schedule {
         }
     }
 
-    fn open_while_turn(&mut self, id: InstId, repeat: &While, count: u64) {
-        let index = usize::try_from(count).unwrap_or(usize::MAX);
+    fn while_turn(&self, id: InstId, count: u64) -> Arc<Turn> {
         let around = self.nearest_turn(self.inst(id).frame);
-        let mut opening = self.inside(id, repeat.body, Owner::Turn(id, index));
-        opening.path = opening.path.index(index);
-        opening.turn = Some(Arc::new(Turn {
+        Arc::new(Turn {
             iterator: None,
             item: Data::null(),
-            index,
+            index: usize::try_from(count).unwrap_or(usize::MAX),
             total: None,
             level: around.as_ref().map_or(0, |t| t.level + 1),
             parent: around,
-        }));
+        })
+    }
+
+    fn open_while_turn(&mut self, id: InstId, repeat: &While, count: u64) {
+        let turn = self.while_turn(id, count);
+        let index = turn.index;
+        let mut opening = self.inside(id, repeat.body, Owner::Turn(id, index));
+        opening.path = opening.path.index(index);
+        opening.turn = Some(turn);
         let frame = self.open(opening);
         if let StepState::While(state) = &mut self.inst_mut(id).state {
             state.open = Some(frame);
