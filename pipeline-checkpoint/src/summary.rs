@@ -116,6 +116,8 @@ pub(crate) fn told(dir: &Path) -> io::Result<Told> {
     file.seek(SeekFrom::Start(start))?;
     let mut tail = Vec::new();
     file.take(WINDOW).read_to_end(&mut tail)?;
+    // An unterminated last line was never acknowledged, however whole it looks: opening the run drops it.
+    tail.truncate(tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
     // The head, a line that the window cuts and a torn one do not decode, and say nothing.
     let lines = tail.split(|byte| *byte == b'\n').rev();
     let mut facts =

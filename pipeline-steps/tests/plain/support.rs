@@ -180,7 +180,7 @@ impl World {
     fn catalog(&self) -> Catalog {
         let mut catalog = Catalog::default();
         // The prompt step is stood in for by a scripted one.
-        let steps = pipeline_steps::builtin(std::sync::Arc::default());
+        let steps = pipeline_steps::builtin(Arc::default());
         for step in steps.into_iter().filter(|s| s.spec().kind != "prompt") {
             catalog.add_step(step).expect("one of each type");
         }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use pipeline_core::fact::RunStatus;
 use pipeline_core::value::Value;
 use serde_json::json;
 
@@ -243,37 +242,4 @@ async fn many_rows_give_the_same_answer_as_few() {
     let groups = value["out"].as_array().expect("groups");
     assert_eq!(groups.len(), 5);
     assert!(groups.iter().all(|g| g["count"] == 5_000), "{groups:?}");
-}
-
-#[tokio::test]
-async fn the_example_of_the_original_runs_as_written() {
-    let text = include_str!("data_transform_example.yaml");
-    let mut world = World::new();
-    let order = |id: u64, user: u64, total: f64, status: &str| json!({"id": id, "user_id": user, "total": total, "status": status});
-    let data = json!({
-        "orders": [
-            order(1, 1, 250.0, "completed"), order(2, 2, 80.0, "completed"), order(3, 1, 120.5, "pending"),
-            order(4, 3, 990.0, "completed"), order(5, 1, 310.0, "completed"),
-        ],
-        "users": [{"id": 1, "name": "Ada", "tier": "gold"}, {"id": 3, "name": "Cy", "tier": "silver"}],
-        "products": [
-            {"id": 1, "category": "electronics", "rating": 4.5}, {"id": 2, "category": "books", "rating": 3.9},
-            {"id": 3, "category": "clothing", "rating": 4.8},
-        ],
-    });
-    world.answers = vec![json!({"text": "", "data": data})];
-    let report = world.run(text).await;
-    assert_eq!(report.status, RunStatus::Ok, "{:?}", report.error);
-    let value = |name: &str| report.steps[name].value.json().clone();
-    let totals: Vec<Value> = value("filter_high_value_orders")["high_value_orders"]
-        .as_array()
-        .expect("rows")
-        .iter()
-        .map(|r| r["total"].clone())
-        .collect();
-    assert_eq!(totals, [json!(990.0), json!(310.0), json!(250.0)]);
-    assert_eq!(value("calculate_tier_stats"), json!({"gold_tier_avg": 280.0, "count": 1}));
-    let premium = value("categorize_products");
-    assert_eq!(premium["premium_products"][0]["category"], "fashion");
-    assert_eq!(premium["count"], 2);
 }
