@@ -116,7 +116,7 @@ pub fn store(state_dir: &Path) -> Arc<dyn CheckpointStore> {
 pub fn workshop(catalog: Catalog, store: Arc<dyn CheckpointStore>) -> Workshop {
     let written = Arc::new(Written { inner: wiring::outputs(), files: Mutex::default() });
     let outputs: Arc<dyn OutputWriter> = Arc::<Written>::clone(&written);
-    let services = Arc::new(Services { catalog, tools: wiring::tools(), outputs });
+    let services = Arc::new(Services::new(catalog, wiring::tools(), outputs));
     Workshop { engine: Engine { services, store, clock: Arc::new(SystemClock) }, written }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use pipeline_core::engine::RunSetup;
 use pipeline_core::plan::{Budget, Inputs};
-use pipeline_core::step::{RunDirs, RunInfo};
+use pipeline_core::step::{self, RunDirs, RunInfo};
 use pipeline_core::store::Manifest;
 use pipeline_core::value::{Data, Value};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ pub struct Kept {
     pub read: Vec<PathBuf>,
     /// Further roots that may be written.
     pub write: Vec<PathBuf>,
+    /// What steps may do beside reading and writing.
+    #[serde(default)]
+    pub permissions: step::Permissions,
     /// Limits from the command line.
     pub limits: Budget,
     /// `--until`.
@@ -127,6 +130,7 @@ impl Kept {
                 seed: self.seed,
                 mock: manifest.mode == "mock",
                 dirs,
+                permissions: self.permissions.clone(),
             },
             inputs: inputs_of(&manifest.inputs),
             env: self.env.clone(),

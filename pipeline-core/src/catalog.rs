@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::provider::Provider;
 use crate::step::Step;
-use crate::store::OutputWriter;
+use crate::store::{JqHost, OutputWriter, SessionStore, SnapshotStore, Tape};
 use crate::tool::ToolSource;
 
 /// Step types and providers by name.
@@ -76,7 +76,9 @@ impl Catalog {
     }
 }
 
-/// What steps may use at run time.
+/// What steps may use at run time. What is `None` was not provided: a step that needs it refuses with a clear error.
+#[derive(Clone)]
+#[non_exhaustive]
 pub struct Services {
     /// Step types and providers.
     pub catalog: Catalog,
@@ -84,4 +86,33 @@ pub struct Services {
     pub tools: Arc<dyn ToolSource>,
     /// Output files.
     pub outputs: Arc<dyn OutputWriter>,
+    /// Durable conversations.
+    pub sessions: Option<Arc<dyn SessionStore>>,
+    /// Named snapshots of state, and cached results.
+    pub snapshots: Option<Arc<dyn SnapshotStore>>,
+    /// Runs jq programs.
+    pub jq: Option<Arc<dyn JqHost>>,
+    /// Records or replays every effect.
+    pub tape: Option<Arc<dyn Tape>>,
+    /// The environment of child processes: an allow-list, never the whole.
+    pub child_env: Arc<BTreeMap<String, String>>,
+    /// Most calls at once to live providers, over all runs of the process; `None` = no limit (mocks).
+    pub calls: Option<Arc<tokio::sync::Semaphore>>,
+}
+
+impl Services {
+    /// The least that an engine needs; the rest is set field by field.
+    pub fn new(catalog: Catalog, tools: Arc<dyn ToolSource>, outputs: Arc<dyn OutputWriter>) -> Self {
+        Self {
+            catalog,
+            tools,
+            outputs,
+            sessions: None,
+            snapshots: None,
+            jq: None,
+            tape: None,
+            child_env: Arc::default(),
+            calls: None,
+        }
+    }
 }

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::fact::{Record, Status};
+use crate::fact::{Record, Status, Usage};
 use crate::path::StepPath;
 
 /// One thing that an observer is told.
@@ -35,6 +35,13 @@ pub enum Progress {
         path: StepPath,
         /// The word.
         text: String,
+    },
+    /// What a model call has used so far.
+    Usage {
+        /// Which step instance.
+        path: StepPath,
+        /// So far.
+        usage: Usage,
     },
     /// A control form (loop, fan-out, child) opened or grew.
     Group {

@@ -15,6 +15,8 @@ use crate::fact::Usage;
 use crate::step::StepContext;
 use crate::value::Value;
 
+pub use crate::message::{Content, FunctionCall, Message, Role};
+
 /// Something that answers prompts.
 #[async_trait]
 pub trait Provider: Send + Sync {
@@ -27,6 +29,10 @@ pub trait Provider: Send + Sync {
 
     /// The model used when a step names none.
     fn default_model(&self) -> &str;
+
+    /// The most that one call of `request` can use: what a budget reserves before it is made. Never less than what the
+    /// call will be billed for.
+    fn worst_case(&self, request: &ModelRequest) -> WorstCase;
 
     /// Starts one attempt. Does not retry. Dropping the stream stops it and everything it started.
     ///
@@ -43,6 +49,10 @@ pub trait Provider: Send + Sync {
         while let Some(event) = stream.next().await {
             match event? {
                 ModelEvent::TextDelta(text) => cx.progress.text(&text),
+                ModelEvent::ToolCall { name } => cx.progress.note(&format!("calls {name}")),
+                ModelEvent::Note(note) => cx.progress.note(&note),
+                ModelEvent::ThinkingDelta(_) => {}
+                ModelEvent::Usage(usage) => cx.progress.usage(&usage),
                 ModelEvent::Finished(answer) => return Ok(*answer),
             }
         }
@@ -58,8 +68,39 @@ pub type ModelStream = Pin<Box<dyn Stream<Item = Result<ModelEvent, StepError>> 
 pub enum ModelEvent {
     /// A piece of the answer's text.
     TextDelta(String),
+    /// A piece of the model's thinking.
+    ThinkingDelta(String),
+    /// The model, or the agent, calls a tool.
+    ToolCall {
+        /// Name of the tool.
+        name: String,
+    },
+    /// Usage of this call so far; the last word is the answer's.
+    Usage(Usage),
+    /// A word for people: a retry of the agent, a model that took over.
+    Note(String),
     /// The whole answer. The last event of a stream that succeeded.
     Finished(Box<ModelAnswer>),
+}
+
+/// What one call can use at most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WorstCase {
+    /// Tokens of all kinds.
+    pub tokens: u64,
+    /// US dollars; `None` = the model has no known price, or the backend has no bound of its own.
+    pub cost: Price,
+}
+
+/// What is known of the price of a call before it is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Price {
+    /// At most this many US dollars.
+    AtMost(f64),
+    /// As much as it is allowed: an agent that is given [`ModelRequest::max_cost_usd`] and stops there.
+    AsAllowed,
+    /// Nobody knows: under a cost limit such a call is refused.
+    Unknown,
 }
 
 /// What a step asks of a model.
@@ -91,15 +132,12 @@ pub struct ModelRequest {
     pub agent: serde_json::Map<String, Value>,
     /// Provider session to go on with.
     pub session: Option<String>,
-}
-
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Message {
-    /// `user` or `assistant`.
-    pub role: String,
-    /// The text.
-    pub text: String,
+    /// Most US dollars that an agent may spend by itself. Not part of what the answer depends on.
+    #[serde(skip)]
+    pub max_cost_usd: Option<f64>,
+    /// Where an agent works. Not part of what the answer depends on: a run may be replayed elsewhere.
+    #[serde(skip)]
+    pub cwd: Option<std::path::PathBuf>,
 }
 
 /// A function that a model may call.
@@ -111,15 +149,6 @@ pub struct FunctionDeclaration {
     pub description: String,
     /// JSON Schema of its arguments.
     pub parameters: Value,
-}
-
-/// A function call that a model made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FunctionCall {
-    /// Name of the declared function.
-    pub name: String,
-    /// Arguments, as the model gave them.
-    pub arguments: Value,
 }
 
 /// A model's answer.
@@ -137,9 +166,30 @@ pub struct ModelAnswer {
     pub session_id: Option<String>,
     /// Calls of declared functions.
     pub function_calls: Vec<FunctionCall>,
+    /// The turn as it must be sent back when the conversation goes on; empty = text and calls say it all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub content: Vec<Content>,
+    /// The provider's id of the request, for its support.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// What people should know although the call succeeded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Files that an agent wrote, relative to its working directory (mock rules' `files`).
     #[serde(default)]
     pub files: std::collections::BTreeMap<String, String>,
+}
+
+impl ModelAnswer {
+    /// The turn to send back when the conversation goes on.
+    pub fn to_message(&self) -> Message {
+        if !self.content.is_empty() {
+            return Message { role: Role::Assistant, content: self.content.clone() };
+        }
+        let text = (!self.text.is_empty()).then(|| Content::Text { text: self.text.clone() });
+        let calls = self.function_calls.iter().cloned().map(Content::ToolCall);
+        Message { role: Role::Assistant, content: text.into_iter().chain(calls).collect() }
+    }
 }
 
 /// What a backend can honour.
@@ -157,6 +207,10 @@ pub struct Capabilities {
     pub sessions: bool,
     /// It is an agent with tools of its own: `max_turns`, `allowed_tools`, working directory.
     pub agent: bool,
+    /// Images as prompt parts.
+    pub images: bool,
+    /// PDF documents as prompt parts.
+    pub documents: bool,
     /// Names of `claude_options` (or the like) that it honours.
     pub options: &'static [&'static str],
 }

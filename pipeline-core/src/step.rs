@@ -104,6 +104,20 @@ pub struct RunInfo {
     pub mock: bool,
     /// Directories.
     pub dirs: RunDirs,
+    /// What steps may do beside reading and writing.
+    pub permissions: Permissions,
+}
+
+/// What the steps of a run may do beside reading and writing: `permissions` of the file and the flags of the command
+/// line. The default allows nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Permissions {
+    /// Commands that `shell` steps and the tool `shell` may run: a program name, a prefix of words, or `*` for all.
+    pub shell: Vec<String>,
+    /// Hosts that tools may reach, beside those of the providers in use: a name, `*.name`, or `*` for all.
+    pub network: Vec<String>,
+    /// Tools that any step may use beside its own list; `*` for all.
+    pub tools: Vec<String>,
 }
 
 /// The directories of a run, absolute.
@@ -138,6 +152,8 @@ pub struct StepContext {
     pub cancel: CancellationToken,
     /// The run.
     pub run: Arc<RunInfo>,
+    /// Where this step works: the run's workspace, or a directory of its own below it where agents run at once.
+    pub workspace: PathBuf,
     /// Providers, tools, output files, sessions.
     pub services: Arc<Services>,
     /// Memoised effects.

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::error::StepError;
 use crate::fact::{Fact, Record, RunStatus};
 use crate::source::{LoadedSource, SourceError, SourceLoader, SourceRef};
 use crate::value::{Hash, Value};
@@ -241,10 +242,161 @@ pub trait OutputWriter: Send + Sync {
     ///
     /// # Errors
     /// `Denied` for a name that leaves the directory, `Environment` when the disk refuses.
-    async fn write(
+    async fn write(&self, run: &crate::step::RunInfo, name: &str, text: &str) -> Result<PathBuf, StepError>;
+}
+
+/// Conversations that outlive a step, and where they say so a run.
+#[async_trait]
+pub trait SessionStore: Send + Sync {
+    /// Takes a session for one turn: whoever else asks for it, in this process or another, waits. A session that does
+    /// not exist begins empty. Dropping the lease gives it back.
+    ///
+    /// # Errors
+    /// `Environment` when it cannot be read or is damaged.
+    async fn lease(&self, name: &str) -> Result<Box<dyn SessionLease>, StepError>;
+
+    /// What is stored of a session, without taking it; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`SessionStore::lease`].
+    async fn read(&self, name: &str) -> Result<Option<Session>, StepError>;
+
+    /// All sessions, by name.
+    ///
+    /// # Errors
+    /// As [`SessionStore::lease`].
+    async fn list(&self) -> Result<Vec<SessionSummary>, StepError>;
+
+    /// Removes a session; false when there is none.
+    ///
+    /// # Errors
+    /// As [`SessionStore::lease`].
+    async fn remove(&self, name: &str) -> Result<bool, StepError>;
+}
+
+/// A session that is taken for one turn.
+#[async_trait]
+pub trait SessionLease: Send + Sync {
+    /// What is stored.
+    fn session(&self) -> &Session;
+
+    /// Adds a turn and sets variables in one atomic step; durable when it returns. A turn whose `key` is that of a stored
+    /// turn is not added again: an attempt that a crash cut off may come back.
+    ///
+    /// # Errors
+    /// `Environment` when it cannot be written.
+    async fn append(&mut self, turn: SessionTurn, set: BTreeMap<String, Value>) -> Result<(), StepError>;
+}
+
+/// What is stored of a session.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its name.
+    pub name: String,
+    /// Turns, oldest first.
+    pub turns: Vec<SessionTurn>,
+    /// Variables of scope `session`.
+    pub variables: BTreeMap<String, Value>,
+}
+
+/// One turn of a session: a question and its answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionTurn {
+    /// Idempotency key of the attempt that made it (`run/step/attempt-group`).
+    pub key: String,
+    /// What was said, in order: the prompt, the answer, and what lies between.
+    pub messages: Vec<crate::message::Message>,
+    /// The provider that answered.
+    pub provider: String,
+    /// The provider's own session id, to go on with.
+    pub provider_session: Option<String>,
+    /// What it used.
+    pub usage: crate::fact::Usage,
+}
+
+/// One line of `sessions list`.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionSummary {
+    /// Its name.
+    pub name: String,
+    /// Turns.
+    pub turns: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When it was last written.
+    pub updated_at: Timestamp,
+}
+
+/// Values by name that outlive a run: snapshots of the step `checkpoint`, cached results of steps.
+#[async_trait]
+pub trait SnapshotStore: Send + Sync {
+    /// Saves a value, atomically, in the place of what had the name. Durable when it returns.
+    ///
+    /// # Errors
+    /// `Environment` when it cannot be written, `Invalid` for a name that cannot be one.
+    async fn save(&self, space: SnapshotSpace, name: &str, value: &Value) -> Result<(), StepError>;
+
+    /// What was saved under a name, and when; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// `Environment` when it cannot be read or is damaged.
+    async fn load(&self, space: SnapshotSpace, name: &str) -> Result<Option<(Value, Timestamp)>, StepError>;
+}
+
+/// What a snapshot is for; names of one space do not meet those of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SnapshotSpace {
+    /// The step `checkpoint`.
+    Checkpoint,
+    /// Results of steps with `cache`, by fingerprint.
+    Cache,
+}
+
+/// Runs jq programs somewhere where they can do no harm: they may end the process that runs them, or never end.
+#[async_trait]
+pub trait JqHost: Send + Sync {
+    /// The outputs of `program` on `input`.
+    ///
+    /// # Errors
+    /// `Invalid` with the place in the program for one that does not compile or fails, `TooLarge`, `TimedOut`.
+    async fn run(
         &self,
-        run: &crate::step::RunInfo,
-        name: &str,
-        text: &str,
-    ) -> Result<PathBuf, crate::error::StepError>;
+        program: &str,
+        input: &Value,
+        deadline: tokio::time::Instant,
+    ) -> Result<Vec<Value>, StepError>;
+}
+
+/// Records the effects of a run, or answers from a recording.
+#[async_trait]
+pub trait Tape: Send + Sync {
+    /// What was recorded for this effect; `None` while recording.
+    ///
+    /// # Errors
+    /// A replay that lacks it: `Environment`, with the first difference to what was recorded there. A recorded failure
+    /// comes back as it was.
+    async fn play(&self, effect: &TapedEffect<'_>) -> Result<Option<Value>, StepError>;
+
+    /// Keeps what came of an effect. Secrets never get on tape.
+    ///
+    /// # Errors
+    /// `Environment` when it cannot be written.
+    async fn record(
+        &self,
+        effect: &TapedEffect<'_>,
+        result: &Result<Value, StepError>,
+    ) -> Result<(), StepError>;
+}
+
+/// An effect, as a tape finds it.
+#[derive(Debug, Clone, Copy)]
+pub struct TapedEffect<'a> {
+    /// The step instance and its logical attempt.
+    pub key: &'a crate::path::OpKey,
+    /// Its place among the effects of the attempt.
+    pub ordinal: u32,
+    /// Its name.
+    pub name: &'a str,
+    /// Everything that its result depends on.
+    pub request: &'a Value,
 }

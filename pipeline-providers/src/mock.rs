@@ -21,8 +21,8 @@ use futures_util::stream;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::fact::Usage;
 use pipeline_core::provider::{
-    Capabilities, FunctionCall, FunctionDeclaration, ModelAnswer, ModelEvent, ModelRequest, ModelStream,
-    Provider,
+    Capabilities, FunctionCall, FunctionDeclaration, Message, ModelAnswer, ModelEvent, ModelRequest,
+    ModelStream, Price, Provider, Role, WorstCase,
 };
 use pipeline_core::step::StepContext;
 use pipeline_core::value::Value;
@@ -36,6 +36,9 @@ pub use rules::MockRules;
 
 /// Pieces that an answer is streamed in, at most.
 const PIECES: usize = 3;
+
+/// Tokens of an answer that nothing limits, as far as a budget reserves them.
+const ANSWER_TOKENS: u64 = 4096;
 
 /// Characters of the prompt that the built-in answer repeats.
 const ECHO: usize = 60;
@@ -76,7 +79,7 @@ impl MockProvider {
     fn choose(&self, request: &ModelRequest, cx: &StepContext) -> (u64, Option<&Rule>) {
         let call = CallFacts {
             path: cx.key.path.as_str(),
-            prompt: prompt(request),
+            prompt: &prompt(request),
             provider: &self.name,
             model: self.model(request),
         };
@@ -124,6 +127,9 @@ impl MockProvider {
             stop_reason: stop_reason.to_owned(),
             session_id: self.capabilities().sessions.then(|| request.session.clone().unwrap_or_else(session)),
             function_calls,
+            content: Vec::new(),
+            request_id: None,
+            warnings: Vec::new(),
             files: rule.map(|r| r.files.clone()).unwrap_or_default(),
         })
     }
@@ -135,11 +141,12 @@ impl MockProvider {
         seed: u64,
     ) -> Result<(String, Vec<FunctionCall>), StepError> {
         let prompt = prompt(request);
-        let answered = request.messages.iter().any(|m| m.role == "assistant");
+        let prompt = prompt.as_str();
+        let answered = request.messages.iter().any(|m| m.role == Role::Assistant);
         if let (Some(function), false) = (function_to_call(&request.functions, prompt), answered) {
             let what = format!("the parameters of function `{}`", function.name);
             let arguments = self.instance(&function.parameters, &what, path, seed)?;
-            return Ok((String::new(), vec![FunctionCall { name: function.name.clone(), arguments }]));
+            return Ok((String::new(), vec![call(&function.name, arguments, seed)]));
         }
         if let Some(schema) = &request.output_schema {
             let value = self.instance(schema, "`output_schema`", path, seed)?;
@@ -178,6 +185,15 @@ impl Provider for MockProvider {
         backend::default_model(&self.name)
     }
 
+    fn worst_case(&self, request: &ModelRequest) -> WorstCase {
+        // What it answers is not known yet; a rule may claim any usage. Tokens are bounded like those of a live model.
+        let sent = usage(request, "", &[], None).input;
+        WorstCase {
+            tokens: sent + request.max_output_tokens.unwrap_or(ANSWER_TOKENS),
+            cost: Price::AtMost(0.0),
+        }
+    }
+
     async fn start(&self, request: &ModelRequest, cx: &StepContext) -> Result<ModelStream, StepError> {
         let (number, rule) = self.choose(request, cx);
         let (low, high) = rule.map_or((0, 0), |r| r.delay_ms);
@@ -195,8 +211,17 @@ impl Provider for MockProvider {
 }
 
 /// The last message of the user; empty when there is none.
-fn prompt(request: &ModelRequest) -> &str {
-    request.messages.iter().rfind(|m| m.role == "user").map_or("", |m| m.text.as_str())
+fn prompt(request: &ModelRequest) -> String {
+    request.messages.iter().rfind(|m| m.role == Role::User).map_or_else(String::new, Message::text)
+}
+
+/// A call with an id, as services give it.
+fn call(name: &str, arguments: Value, seed: u64) -> FunctionCall {
+    FunctionCall {
+        id: format!("call_{:016x}", Dice::new(seed, name).between(0, u64::MAX - 1)),
+        name: name.to_owned(),
+        arguments,
+    }
 }
 
 fn function_to_call<'a>(
@@ -212,7 +237,7 @@ fn usage(request: &ModelRequest, text: &str, calls: &[FunctionCall], rule: Optio
     let count = |text: &str| text.chars().count();
     let systems = [&request.system, &request.append_system];
     let sent = systems.into_iter().flatten().map(|s| count(s)).sum::<usize>()
-        + request.messages.iter().map(|m| count(&m.text)).sum::<usize>();
+        + request.messages.iter().map(|m| count(&m.text())).sum::<usize>();
     let received =
         count(text) + calls.iter().map(|c| count(&c.name) + count(&c.arguments.to_string())).sum::<usize>();
     Usage {

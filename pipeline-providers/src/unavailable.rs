@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use pipeline_core::error::{ErrorKind, StepError};
-use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Provider};
+use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Price, Provider, WorstCase};
 use pipeline_core::step::StepContext;
 
 use crate::backend;
@@ -54,6 +54,11 @@ impl Provider for Unavailable {
 
     fn default_model(&self) -> &str {
         backend::default_model(&self.name)
+    }
+
+    fn worst_case(&self, _request: &ModelRequest) -> WorstCase {
+        // It refuses every call: none costs anything.
+        WorstCase { tokens: 0, cost: Price::AtMost(0.0) }
     }
 
     async fn start(&self, _request: &ModelRequest, _cx: &StepContext) -> Result<ModelStream, StepError> {

@@ -66,7 +66,11 @@ async fn a_declared_function_is_called_once() {
     let mut request = asking("use get_weather, please");
     request.functions = vec![function("get_time", json!({})), function("get_weather", parameters)];
     let (pieces, answer) = events(&claude(""), &request, &at("a")).await;
-    let call = FunctionCall { name: "get_weather".to_owned(), arguments: json!({"city": "Oslo"}) };
+    let call = FunctionCall {
+        id: answer.function_calls[0].id.clone(),
+        name: "get_weather".to_owned(),
+        arguments: json!({"city": "Oslo"}),
+    };
     assert_eq!(answer.function_calls, [call]);
     assert_eq!(answer.stop_reason, "tool_use");
     assert!(answer.text.is_empty() && pieces.is_empty());

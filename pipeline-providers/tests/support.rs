@@ -13,7 +13,7 @@ use pipeline_core::path::{OpKey, OpRole};
 use pipeline_core::provider::{
     FunctionDeclaration, Message, ModelAnswer, ModelEvent, ModelRequest, Provider,
 };
-use pipeline_core::step::{EffectPort, ProgressPort, RunDirs, RunInfo, StepContext};
+use pipeline_core::step::{EffectPort, Permissions, ProgressPort, RunDirs, RunInfo, StepContext};
 use pipeline_core::store::OutputWriter;
 use pipeline_core::tool::{Tool, ToolSource, ToolSpec};
 use pipeline_core::value::Value;
@@ -48,14 +48,15 @@ pub fn context(run: &str, path: &str, turn: u32, attempt: u32) -> StepContext {
         seed: 11,
         mock: true,
         dirs: RunDirs::default(),
+        permissions: Permissions::default(),
     };
-    let services =
-        Services { catalog: Catalog::default(), tools: Arc::new(Nothing), outputs: Arc::new(Nothing) };
+    let services = Services::new(Catalog::default(), Arc::new(Nothing), Arc::new(Nothing));
     StepContext {
         key: OpKey { path: path.into(), turn, role: OpRole::Attempt },
         attempt,
         deadline: tokio::time::Instant::now() + Duration::from_hours(1),
         cancel: CancellationToken::new(),
+        workspace: run.dirs.workspace.clone(),
         run: Arc::new(run),
         services: Arc::new(services),
         effects: EffectPort::detached(),
@@ -77,7 +78,7 @@ pub fn claude(text: &str) -> MockProvider {
 }
 
 pub fn message(role: &str, text: &str) -> Message {
-    Message { role: role.to_owned(), text: text.to_owned() }
+    if role == "assistant" { Message::assistant(text) } else { Message::user(text) }
 }
 
 pub fn asking(prompt: &str) -> ModelRequest {
@@ -103,6 +104,10 @@ pub async fn events(
                 assert!(stream.next().await.is_none(), "`Finished` is the last event");
                 return (pieces, *answer);
             }
+            ModelEvent::ThinkingDelta(_)
+            | ModelEvent::ToolCall { .. }
+            | ModelEvent::Usage(_)
+            | ModelEvent::Note(_) => {}
         }
     }
     panic!("the stream ended without an answer");

@@ -16,7 +16,8 @@ use pipeline_core::error::StepError;
 use pipeline_core::fact::Usage;
 use pipeline_core::path::{OpKey, OpRole, StepPath};
 use pipeline_core::provider::{
-    Capabilities, FunctionCall, ModelAnswer, ModelEvent, ModelRequest, ModelStream, Provider,
+    Capabilities, FunctionCall, ModelAnswer, ModelEvent, ModelRequest, ModelStream, Price, Provider,
+    WorstCase,
 };
 use pipeline_core::step::{EffectPort, ProgressPort, RunDirs, RunInfo, StepContext};
 use pipeline_core::tool::{Tool, ToolOutput, ToolSource, ToolSpec};
@@ -83,6 +84,7 @@ impl Fixture {
                 read: Vec::new(),
                 write: Vec::new(),
             },
+            permissions: pipeline_core::step::Permissions::default(),
         };
         let tools = Arc::clone(&self.tools) as Arc<dyn ToolSource>;
         StepContext {
@@ -90,8 +92,9 @@ impl Fixture {
             attempt: 1,
             deadline: tokio::time::Instant::now() + Duration::from_mins(10),
             cancel: tokio_cancel(),
+            workspace: run.dirs.workspace.clone(),
             run: Arc::new(run),
-            services: Arc::new(Services { catalog, tools, outputs: Arc::new(crate::OutputFiles) }),
+            services: Arc::new(Services::new(catalog, tools, Arc::new(crate::OutputFiles))),
             effects,
             progress: ProgressPort::detached(),
         }
@@ -117,6 +120,9 @@ pub fn answer(text: &str) -> ModelAnswer {
         stop_reason: "end_turn".to_owned(),
         session_id: Some("s1".to_owned()),
         function_calls: Vec::new(),
+        content: Vec::new(),
+        request_id: None,
+        warnings: Vec::new(),
         files: std::collections::BTreeMap::new(),
     }
 }
@@ -124,6 +130,7 @@ pub fn answer(text: &str) -> ModelAnswer {
 /// An answer that calls functions.
 pub fn calling(calls: &[(&str, Value)]) -> ModelAnswer {
     let call = |(name, arguments): &(&str, Value)| FunctionCall {
+        id: format!("call_{name}"),
         name: (*name).to_owned(),
         arguments: arguments.clone(),
     };
@@ -155,6 +162,10 @@ impl Provider for Script {
 
     fn default_model(&self) -> &'static str {
         "test-1"
+    }
+
+    fn worst_case(&self, _: &ModelRequest) -> WorstCase {
+        WorstCase { tokens: 20, cost: Price::AtMost(1.0) }
     }
 
     async fn start(&self, request: &ModelRequest, _cx: &StepContext) -> Result<ModelStream, StepError> {

@@ -9,7 +9,7 @@ use pipeline_core::catalog::{Catalog, Services};
 use pipeline_core::clock::Timestamp;
 use pipeline_core::error::StepError;
 use pipeline_core::path::{OpKey, OpRole};
-use pipeline_core::step::{EffectPort, ProgressPort, RunDirs, RunInfo, StepContext};
+use pipeline_core::step::{EffectPort, Permissions, ProgressPort, RunDirs, RunInfo, StepContext};
 use pipeline_core::store::OutputWriter;
 use pipeline_core::tool::{Tool, ToolOutput, ToolSpec};
 use pipeline_core::value::Value;
@@ -35,17 +35,15 @@ pub fn context() -> StepContext {
         seed: 11,
         mock: false,
         dirs: RunDirs::default(),
+        permissions: Permissions::default(),
     };
-    let services = Services {
-        catalog: Catalog::default(),
-        tools: Arc::new(Registry::default()),
-        outputs: Arc::new(NoOutputs),
-    };
+    let services = Services::new(Catalog::default(), Arc::new(Registry::default()), Arc::new(NoOutputs));
     StepContext {
         key: OpKey { path: "a".into(), turn: 1, role: OpRole::Attempt },
         attempt: 1,
         deadline: tokio::time::Instant::now() + Duration::from_hours(1),
         cancel: CancellationToken::new(),
+        workspace: run.dirs.workspace.clone(),
         run: Arc::new(run),
         services: Arc::new(services),
         effects: EffectPort::detached(),

@@ -62,7 +62,7 @@ fn check_journal(run: &Path, what: &str) {
         match fact.as_str() {
             "AttemptStarted" => assert!(!ended.contains(&key), "{path}#{turn} ran again ({what})"),
             "AttemptEnded" | "StepSkipped" => {
-                assert!(ended.insert(key), "{path}#{turn} ended twice ({what})")
+                assert!(ended.insert(key), "{path}#{turn} ended twice ({what})");
             }
             _ => {}
         }
@@ -120,7 +120,7 @@ fn x10_x27_cut_after_every_record_and_at_every_byte_of_the_last() {
 fn x10_kill_9_at_random_instants() {
     let whole = Scratch::new();
     whole.write("nested.yaml", NESTED);
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     let expected = outputs(&whole.run(&["run", "nested.yaml", "--mock", "--json"]).json());
     let span = u64::try_from(begun.elapsed().as_micros()).unwrap();
     let cut_off: usize = std::thread::scope(|scope| {

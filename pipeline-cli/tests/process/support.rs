@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -71,14 +71,14 @@ impl Scratch {
 
 /// Waits for a child, at most a minute.
 pub fn finish(mut child: Child) -> Ended {
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
     // Both pipes are read to their end by `wait_with_output`; a hanging child is killed first.
     let id = child.id();
     let watcher = std::sync::mpsc::channel::<()>();
     let done = watcher.0;
     #[expect(clippy::disallowed_methods, reason = "a watchdog of the test")]
     let dog = std::thread::spawn(move || {
-        let left = patience.saturating_duration_since(Instant::now());
+        let left = patience.saturating_duration_since(tokio::time::Instant::now());
         if watcher.1.recv_timeout(left) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
             && let Some(pid) = rustix::process::Pid::from_raw(i32::try_from(id).unwrap_or(0))
         {

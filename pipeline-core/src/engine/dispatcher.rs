@@ -361,7 +361,7 @@ impl Backend for Dispatcher {
             .filter(|p| match p {
                 Progress::Group { path, .. } => latest.insert((path.clone(), false)),
                 Progress::GroupEnded { path, .. } => latest.insert((path.clone(), true)),
-                Progress::Text { .. } | Progress::Note { .. } => true,
+                Progress::Text { .. } | Progress::Note { .. } | Progress::Usage { .. } => true,
             })
             .collect();
         for progress in kept.iter().rev() {

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{ErrorKind, StepError};
 use crate::event::Progress;
+use crate::fact::Usage;
 use crate::path::{OpKey, StepPath};
 use crate::value::{Data, Hash, Value};
 
@@ -137,6 +138,11 @@ impl ProgressPort {
     /// A word about what is going on.
     pub fn note(&self, text: &str) {
         self.send(|path| Progress::Note { path, text: text.to_owned() });
+    }
+
+    /// What a model call has used so far.
+    pub fn usage(&self, usage: &Usage) {
+        self.send(|path| Progress::Usage { path, usage: *usage });
     }
 
     fn send(&self, make: impl FnOnce(StepPath) -> Progress) {

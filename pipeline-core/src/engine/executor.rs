@@ -67,6 +67,7 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Ste
                 key: attempt.key,
                 attempt: attempt.number,
                 deadline,
+                workspace: attempt.run.dirs.workspace.clone(),
                 cancel: attempt.cancel,
                 run: attempt.run,
                 services: attempt.services,

@@ -14,7 +14,7 @@ use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::fact::{Assignment, Fact, Record, VariableScope};
 use pipeline_core::plan::{Budget, CompileOptions, Inputs, Plan, compile};
 use pipeline_core::source::{MemorySources, SourceRef};
-use pipeline_core::step::{RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
+use pipeline_core::step::{Permissions, RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::store::{
     CheckpointStore, Manifest, OpenedRun, OutputWriter, RunLog, RunSummary, StoreError, StoredRun,
     StoredSources,
@@ -289,7 +289,7 @@ impl World {
     pub fn engine(&self) -> Engine {
         let outputs = Arc::clone(&self.files) as Arc<dyn OutputWriter>;
         Engine {
-            services: Arc::new(Services { catalog: self.catalog(), tools: Arc::new(NoTools), outputs }),
+            services: Arc::new(Services::new(self.catalog(), Arc::new(NoTools), outputs)),
             store: Arc::new(self.store.clone()),
             clock: Arc::clone(&self.clock),
         }
@@ -304,6 +304,7 @@ impl World {
                 seed: 7,
                 mock: true,
                 dirs: RunDirs::default(),
+                permissions: Permissions::default(),
             },
             inputs: self.inputs.clone(),
             env: BTreeMap::new(),

@@ -229,7 +229,7 @@ impl Reader<'_> {
         }
         let name = self.text(node, "name")?;
         let arguments = node.get("arguments").map_or_else(|| serde_json::json!({}), Node::to_json);
-        Some(FunctionCall { name, arguments })
+        Some(FunctionCall { id: String::new(), name, arguments })
     }
 
     fn error(&mut self, node: &Node) -> Scripted {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::fact::Usage;
 use pipeline_core::provider::{
-    FunctionCall, FunctionDeclaration, Message, ModelAnswer, ModelRequest, Provider,
+    Content, FunctionCall, FunctionDeclaration, Message, ModelAnswer, ModelRequest, Provider, Role,
 };
 use pipeline_core::step::{StepContext, StepOutput};
 use pipeline_core::tool::{Tool, ToolOutput};
@@ -81,6 +81,8 @@ impl<'a> Conversation<'a> {
             functions,
             agent: config.options,
             session: text(config.session),
+            max_cost_usd: None,
+            cwd: Some(cx.workspace.clone()),
         };
         Ok(Self {
             cx,
@@ -102,7 +104,7 @@ impl<'a> Conversation<'a> {
     /// The provider's; `Schema` when the repairs are used up; `Budget` when the turns with tools are; a tool's, when
     /// the model can do nothing about it.
     pub async fn run(mut self, text: String) -> Result<StepOutput, StepError> {
-        self.say("user", text);
+        self.request.messages.push(Message::user(text));
         let mut turns = 0;
         let mut repairs = 0;
         loop {
@@ -125,8 +127,7 @@ impl<'a> Conversation<'a> {
                 repairs += 1;
                 self.cx.progress.note(&format!("the answer does not fit its schema: repair {repairs}"));
                 let repair = self.expected.as_ref().map_or_else(String::new, |e| e.repair(&misfit));
-                self.say("assistant", answer.text);
-                self.say("user", repair);
+                self.request.messages.extend([answer.to_message(), Message::user(repair)]);
                 continue;
             }
             return match (self.mode, misfit.found.clone()) {
@@ -137,10 +138,6 @@ impl<'a> Conversation<'a> {
                 _ => Err(misfit.error(repairs, &json!(self.usage))),
             };
         }
-    }
-
-    fn say(&mut self, role: &str, text: String) {
-        self.request.messages.push(Message { role: role.to_owned(), text });
     }
 
     /// One model call: once, whatever crashes.
@@ -189,18 +186,17 @@ impl<'a> Conversation<'a> {
 
     /// Executes the calls in order and tells the model their results.
     async fn use_tools(&mut self, answer: &ModelAnswer, wanted: &[FunctionCall]) -> Result<(), StepError> {
-        let mut asked = vec![answer.text.clone()];
         let mut told = Vec::new();
         for call in wanted {
-            asked.push(format!("Call of `{}` with {}", call.name, call.arguments));
-            told.push(match self.use_tool(call).await? {
-                Ok(output) => format!("Result of `{}`:\n{}", call.name, content(&output)),
-                Err(error) => format!("`{}` failed ({}): {}", call.name, error.kind.name(), error.message),
-            });
+            let (content, is_error) = match self.use_tool(call).await? {
+                Ok(output) => (content(&output), false),
+                Err(error) => (format!("{}: {}", error.kind.name(), error.message), true),
+            };
+            let (id, name) = (call.id.clone(), call.name.clone());
+            told.push(Content::ToolResult { id, name, content, is_error });
         }
-        asked.retain(|line| !line.is_empty());
-        self.say("assistant", asked.join("\n"));
-        self.say("user", told.join("\n\n"));
+        self.request.messages.push(answer.to_message());
+        self.request.messages.push(Message { role: Role::User, content: told });
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use pipeline_core::error::ErrorKind;
 use pipeline_core::fact::Usage;
 use pipeline_core::path::{OpKey, OpRole, StepPath};
 use pipeline_core::plan::{CompileOptions, compile};
-use pipeline_core::provider::ModelAnswer;
+use pipeline_core::provider::{Message, ModelAnswer, Role};
 use pipeline_core::source::SourceRef;
 use pipeline_core::step::EffectPort;
 use pipeline_core::store::StoredSources;
@@ -51,10 +51,7 @@ async fn the_value_has_every_field_of_a_prompt() {
     assert_eq!(output.usage, answer("").usage);
     let requests = fx.requests();
     assert_eq!(requests.len(), 1);
-    assert_eq!(
-        (requests[0].messages[0].role.as_str(), requests[0].messages[0].text.as_str()),
-        ("user", "Hi")
-    );
+    assert_eq!(requests[0].messages, [Message::user("Hi")]);
 }
 
 #[tokio::test]
@@ -95,10 +92,10 @@ async fn an_answer_that_does_not_fit_is_repaired_and_everything_is_paid_for() {
     assert_eq!(output.value["usage"]["input"], 30);
     assert_eq!((output.usage.calls, output.usage.cost_usd), (3, Some(1.5)));
     let requests = fx.requests();
-    let roles: Vec<&str> = requests[2].messages.iter().map(|m| m.role.as_str()).collect();
-    assert_eq!(roles, ["user", "assistant", "user", "assistant", "user"]);
-    assert!(requests[1].messages[2].text.contains("not one JSON value"));
-    assert!(requests[2].messages[4].text.contains("/score"), "{}", requests[2].messages[4].text);
+    let roles: Vec<Role> = requests[2].messages.iter().map(|m| m.role).collect();
+    assert_eq!(roles, [Role::User, Role::Assistant, Role::User, Role::Assistant, Role::User]);
+    assert!(requests[1].messages[2].text().contains("not one JSON value"));
+    assert!(requests[2].messages[4].text().contains("/score"), "{}", requests[2].messages[4].text());
     assert_eq!(requests[0].output_schema, Some(score()));
 }
 
@@ -143,13 +140,16 @@ async fn tools_are_executed_and_declared_functions_are_handed_back() {
     });
     let output = run(&fx, with).await.unwrap();
     assert_eq!(output.value["text"], "done");
-    assert_eq!(output.value["function_calls"], json!([{ "name": "declared", "arguments": { "a": 1 } }]));
+    assert_eq!(
+        output.value["function_calls"],
+        json!([{ "id": "call_declared", "name": "declared", "arguments": { "a": 1 } }])
+    );
     assert_eq!(output.usage.calls, 2);
     let called: Vec<String> = fx.tools.calls.lock().iter().map(|(name, _)| name.clone()).collect();
     assert_eq!(called, ["shout", "broken"]);
-    let told = &fx.requests()[1].messages[2].text;
-    assert!(told.contains("Result of `shout`:\nHI"), "{told}");
-    assert!(told.contains("`broken` failed (invalid): the tool is broken"), "{told}");
+    let told = fx.requests()[1].messages[2].text();
+    assert!(told.contains("HI"), "{told}");
+    assert!(told.contains("invalid: the tool is broken"), "{told}");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use pipeline_core::engine::{Engine, RunControl, RunReport, RunSetup};
 use pipeline_core::error::StepError;
 use pipeline_core::fact::{Fact, Record};
 use pipeline_core::plan::{Budget, CompileOptions, Inputs, Plan, compile};
-use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Provider};
+use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Price, Provider, WorstCase};
 use pipeline_core::source::{MemorySources, SourceRef};
 use pipeline_core::step::{RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::store::{
@@ -130,6 +130,10 @@ impl Provider for Named {
         "none"
     }
 
+    fn worst_case(&self, _: &ModelRequest) -> WorstCase {
+        WorstCase { tokens: 0, cost: Price::AtMost(0.0) }
+    }
+
     async fn start(&self, _: &ModelRequest, _: &StepContext) -> Result<ModelStream, StepError> {
         Err(StepError::invalid("nobody calls it"))
     }
@@ -221,8 +225,7 @@ impl World {
             Err(findings) => panic!("{findings:#?}"),
         };
         let started_at = Timestamp(1_700_000_000_000);
-        let services =
-            Services { catalog: self.catalog(), tools: Arc::new(Nothing), outputs: Arc::new(Nothing) };
+        let services = Services::new(self.catalog(), Arc::new(Nothing), Arc::new(Nothing));
         let engine =
             Engine { services: Arc::new(services), store: Arc::new(Store), clock: Arc::new(Nothing) };
         let info = RunInfo {
@@ -232,6 +235,7 @@ impl World {
             seed: 7,
             mock: true,
             dirs: self.dirs(),
+            permissions: pipeline_core::step::Permissions::default(),
         };
         let setup = RunSetup {
             info,
