@@ -31,6 +31,17 @@ pub struct Leaf {
     pub timeout: Option<Entry>,
     /// A retry policy that was written among the options.
     pub retry: Option<Entry>,
+    /// Other ways to do it, in order: each a set of keys that is laid over the configuration.
+    pub fallback: Vec<Vec<Entry>>,
+    /// What to do instead of failing, where the step itself has no `on_error`.
+    pub on_error: Option<Node>,
+}
+
+impl Leaf {
+    /// A leaf with nothing but its configuration.
+    pub fn plain(kind: &'static str, config: Vec<Entry>) -> Self {
+        Self { kind, config, timeout: None, retry: None, fallback: Vec::new(), on_error: None }
+    }
 }
 
 /// A leaf's kernel form. `entries` are the step's keys without those that every step has.
@@ -45,12 +56,7 @@ pub fn leaf(
         return Some(model::step(written, step, entries, around, report));
     }
     match written {
-        "set_variable" => Some(Leaf {
-            kind: "set_variable",
-            config: set_variable(step, entries),
-            timeout: None,
-            retry: None,
-        }),
+        "set_variable" => Some(Leaf::plain("set_variable", set_variable(step, entries))),
         "data_transform" => {
             let mut config = entries;
             if !config.iter().any(|e| e.key == "output_field")
@@ -58,7 +64,7 @@ pub fn leaf(
             {
                 config.push(made("output_field", name.clone()));
             }
-            Some(Leaf { kind: "data_transform", config, timeout: None, retry: None })
+            Some(Leaf::plain("data_transform", config))
         }
         _ => None,
     }
@@ -86,7 +92,7 @@ fn made(key: &str, value: Node) -> Entry {
 }
 
 /// Two maps as one: maps merge deep, anything else of `over` wins.
-fn merged(under: &[Entry], over: &[Entry]) -> Vec<Entry> {
+pub fn merged(under: &[Entry], over: &[Entry]) -> Vec<Entry> {
     let mut all: Vec<Entry> = under.to_vec();
     for entry in over {
         match all.iter_mut().find(|e| e.key == entry.key) {

@@ -203,6 +203,10 @@ pub struct StepPlan {
     pub output_to_file: Option<Template>,
     /// What happens to an attempt that a crash cut off.
     pub effects: Effects,
+    /// Other ways to do a leaf, taken in order when every try of the one before has failed; what they give is `degraded`.
+    pub fallback: Vec<Leaf>,
+    /// Where a leaf works.
+    pub workspace: Workspace,
     /// Limits of this step and everything below it.
     pub budget: Budget,
     /// What it does.
@@ -430,6 +434,19 @@ pub enum Effects {
     Repeatable,
     /// It stops for a person.
     Once,
+}
+
+/// Where a step works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Workspace {
+    /// In the run's workspace.
+    #[default]
+    Shared,
+    /// In a directory of its own below it: one for each parallel branch, or for the step where there is none.
+    Own,
+    /// In one of its own where it runs in a parallel branch, else in the run's: agents that may write.
+    OwnInBranches,
 }
 
 /// Limits; `None` = no limit of its own.

@@ -76,6 +76,10 @@ pub struct TaskCall {
     pub output_file: Option<String>,
     /// Hash of kind, configuration and output file: decides reuse.
     pub fingerprint: Hash,
+    /// It stands in for one that failed: a success is `degraded`.
+    pub is_fallback: bool,
+    /// Directory below the workspace that is its own; `None` = the workspace itself.
+    pub workspace: Option<String>,
 }
 
 /// What one attempt runs.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::Services;
 use crate::engine::effect::{EffectPort, ProgressPort};
 use crate::error::{ErrorKind, StepError};
-use crate::fact::AttemptEnd;
+use crate::fact::{AttemptEnd, Status};
 use crate::path::OpKey;
 use crate::schedule::{TaskCall, TaskWork};
 use crate::step::{RunInfo, StepContext, StepOutput};
@@ -36,9 +36,10 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
     let begun = Instant::now();
     let limit = call.timeout.unwrap_or(NO_DEADLINE);
     let deadline = begun + limit;
+    let is_fallback = call.is_fallback;
     let mut end = match tokio::time::timeout_at(deadline, work(attempt, call, deadline)).await {
         Ok(Ok(output)) => AttemptEnd {
-            status: output.status,
+            status: if is_fallback && output.status == Status::Ok { Status::Degraded } else { output.status },
             value: Data::of_step(output.value),
             usage: output.usage,
             set: output.set,
@@ -67,7 +68,10 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Ste
                 key: attempt.key,
                 attempt: attempt.number,
                 deadline,
-                workspace: attempt.run.dirs.workspace.clone(),
+                workspace: match &call.workspace {
+                    Some(own) => attempt.run.dirs.workspace.join(own),
+                    None => attempt.run.dirs.workspace.clone(),
+                },
                 cancel: attempt.cancel,
                 run: attempt.run,
                 services: attempt.services,

@@ -144,7 +144,7 @@ pub(super) fn step(
         let span = options.first().map_or(step.span, |e| e.value.span);
         model.config.push(made("options", Node::new(span, NodeKind::Map(options))));
     }
-    Leaf { kind: "prompt", config: model.config, timeout: model.timeout, retry: model.retry }
+    Leaf { timeout: model.timeout, retry: model.retry, ..Leaf::plain("prompt", model.config) }
 }
 
 impl Model<'_> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use crate::error::StepError;
+use crate::error::{ErrorKind, StepError};
 use crate::event::Progress;
 use crate::fact::{Assignment, AttemptEnd, RunStatus, Status, VariableScope};
 use crate::path::{OpKey, OpRole, StepPath};
@@ -142,8 +142,9 @@ impl Schedule {
             state: StepState::Ready,
             ready_at: self.now,
             ready_ms: self.elapsed_ms,
-            first_turn,
             turn: first_turn,
+            way: 0,
+            way_turn: first_turn,
             attempts: 0,
             op: None,
             deadline: None,
@@ -265,6 +266,8 @@ impl Schedule {
             timeout: Some(Duration::from_mins(5)),
             effects: step.effects,
             output_file: Some(file),
+            is_fallback: false,
+            workspace: None,
         };
         self.inst_mut(id).state = StepState::Writing(Box::new(done));
         self.launch(id, Op::Task(call));
@@ -272,9 +275,9 @@ impl Schedule {
 
     fn try_again(&mut self, id: InstId, step: &StepPlan, error: &StepError) -> bool {
         let inst = self.inst(id);
-        let tries = inst.turn + 1 - inst.first_turn;
+        let tries = inst.turn + 1 - inst.way_turn;
         let Some(delay) = retry::delay(&step.retry, tries, error, &inst.path, self.start.seed) else {
-            return false;
+            return self.fall_back(id, step, error);
         };
         let until_ms = self.elapsed_ms + u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         let key = OpKey { path: inst.path.clone(), turn: inst.turn + 1, role: OpRole::Wait };
@@ -284,6 +287,24 @@ impl Schedule {
         inst.op = Some(key.clone());
         self.drop_deadline(id);
         self.start_op(Some(id), key, Op::Timer { until_ms });
+        true
+    }
+
+    /// Takes the next way to do a step whose tries are used up.
+    fn fall_back(&mut self, id: InstId, step: &StepPlan, error: &StepError) -> bool {
+        let now = self.now;
+        let inst = self.inst_mut(id);
+        let is_over = matches!(error.kind, ErrorKind::Cancelled | ErrorKind::Budget);
+        if is_over || inst.way >= step.fallback.len() {
+            return false;
+        }
+        inst.way += 1;
+        inst.turn += 1;
+        inst.way_turn = inst.turn;
+        inst.stopping = None;
+        inst.state = StepState::Ready;
+        inst.ready_at = now;
+        self.ready.push_back(id);
         true
     }
 
@@ -387,7 +408,7 @@ impl Schedule {
         match end {
             FrameEnd::Failed(error) => self.finish_run(RunStatus::Failed, Data::null(), Some(error)),
             FrameEnd::Stopped => {
-                let error = StepError::new(crate::error::ErrorKind::TimedOut, "the run's deadline passed")
+                let error = StepError::new(ErrorKind::TimedOut, "the run's deadline passed")
                     .help("give it more time with --timeout or budget.max_duration, and resume it");
                 let error = crate::fact::RunError { path: None, error };
                 self.finish_run(RunStatus::TimedOut, Data::null(), Some(error));

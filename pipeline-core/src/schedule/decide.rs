@@ -8,7 +8,7 @@ use crate::error::{ErrorKind, StepError};
 use crate::expr::ExprError;
 use crate::fact::AttemptEnd;
 use crate::path::{OpKey, OpRole};
-use crate::plan::{Body, Leaf, StepPlan};
+use crate::plan::{Body, Leaf, StepPlan, Workspace};
 use crate::schedule::names::{View, holds};
 use crate::schedule::state::{InstId, StepState};
 use crate::schedule::{Op, Schedule, TaskCall, TaskWork};
@@ -100,6 +100,8 @@ impl Schedule {
     }
 
     fn begin_leaf(&mut self, id: InstId, step: &StepPlan, leaf: &Leaf) {
+        let way = self.inst(id).way;
+        let leaf = if way == 0 { leaf } else { &step.fallback[way - 1] };
         let with = match leaf.with.render(&self.view(id)) {
             Ok(with) => with,
             Err(error) => return self.settle(id, step, "configuration", "", &error),
@@ -118,8 +120,29 @@ impl Schedule {
                 effects: step.effects,
                 output_file,
                 fingerprint,
+                is_fallback: way > 0,
+                workspace: self.own_workspace(id, step.workspace),
             }),
         );
+    }
+
+    /// The directory that a step has for itself: named by the branch that it runs in. `/` becomes `#`, which no step
+    /// name can have, so that two branches never share one.
+    fn own_workspace(&self, id: InstId, workspace: Workspace) -> Option<String> {
+        let inst = self.inst(id);
+        let mut at = Some(inst.frame);
+        let branch = std::iter::from_fn(|| {
+            let frame = self.frame(at?);
+            at = frame.outer.or_else(|| frame.owner.inst().map(|owner| self.inst(owner).frame));
+            Some(frame)
+        })
+        .find(|frame| frame.overlay.is_some());
+        let path = match (workspace, branch) {
+            (Workspace::Shared, _) | (Workspace::OwnInBranches, None) => return None,
+            (Workspace::Own | Workspace::OwnInBranches, Some(frame)) => &frame.path,
+            (Workspace::Own, None) => &inst.path,
+        };
+        Some(path.as_str().replace('/', "#"))
     }
 
     /// Renders `output_to_file` and refuses a file that a parallel lane writes too.

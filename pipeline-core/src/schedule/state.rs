@@ -134,8 +134,11 @@ pub(super) struct StepInst {
     pub(super) state: StepState,
     pub(super) ready_at: Timestamp,
     pub(super) ready_ms: u64,
-    pub(super) first_turn: u32,
     pub(super) turn: u32,
+    /// Which way it is done: 0 = as written, n = its n-th fallback.
+    pub(super) way: usize,
+    /// The first turn of this way: tries are counted from it.
+    pub(super) way_turn: u32,
     pub(super) attempts: u32,
     /// What runs now.
     pub(super) op: Option<OpKey>,

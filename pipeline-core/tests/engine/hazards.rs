@@ -170,7 +170,7 @@ async fn n08d_one_limit_holds_for_nested_fan_outs() {
 
 /// Naive: depth, chain and counters are kept per process, so that parallel children see each other's.
 #[tokio::test(start_paused = true)]
-async fn n12_nested_runs_see_the_same_in_any_branch() {
+async fn n12_x06_nested_runs_see_the_same_in_any_branch() {
     let child = "workflow:\n  name: child\n  inputs: {x: {type: integer}}\n  variables: {n: '{{ inputs.x }}'}\n  steps:\n    - {name: s, type: work, ms: 5, value: '{{ state.n * 2 }}'}\n  outputs: {y: '{{ steps.s }}'}\n";
     let text = |parallel: &str| {
         fan(
@@ -185,6 +185,38 @@ async fn n12_nested_runs_see_the_same_in_any_branch() {
     let many = world(World::default()).run(&text("parallel: true")).await;
     assert_eq!(one.outputs, many.outputs, "{:?}", many.error);
     assert_eq!(one.steps["f"].value.json()["results"][5]["y"], 10);
+}
+
+/// Naive: all branches work in one directory and overwrite each other's files.
+#[tokio::test(start_paused = true)]
+async fn x14_branches_that_may_write_have_directories_of_their_own() {
+    let world = World::default();
+    let text = "workflow:
+  name: t
+  steps:
+    - name: fan
+      type: for_loop
+      data_source: range(3)
+      parallel: true
+      steps:
+        - {name: a, type: work, place: true, workspace: own}
+        - {name: b, type: work, place: true, workspace: own}
+        - {name: both, type: work, place: true, workspace: shared}
+    - {name: alone, type: work, place: true, workspace: own}
+    - {name: plain, type: work, place: true}
+";
+    let report = world.run(text).await;
+    let turns = report.outputs.json()["fan"]["iterations"].as_array().unwrap().clone();
+    let mut own: Vec<String> = Vec::new();
+    for turn in &turns {
+        let at = |step: &str| turn["results"][step].as_str().unwrap().to_owned();
+        assert_eq!(at("a"), at("b"), "one branch, one directory");
+        assert_eq!(at("both"), "");
+        own.push(at("a"));
+    }
+    assert_eq!(own, ["fan[0]", "fan[1]", "fan[2]"]);
+    assert_eq!(report.outputs.json()["alone"], "alone");
+    assert_eq!(report.outputs.json()["plain"], "");
 }
 
 /// Naive: awaits without an end.

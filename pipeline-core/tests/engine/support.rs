@@ -70,6 +70,8 @@ struct Work {
     kind: Option<String>,
     /// Hint of its errors.
     retry_after_ms: Option<u64>,
+    /// Its value is the directory that it works in.
+    place: bool,
     /// It panics.
     panic: bool,
     /// It never ends.
@@ -124,7 +126,9 @@ impl Step for WorkStep {
             error.retry_after_ms = work.retry_after_ms;
             return Err(error);
         }
-        let mut output = StepOutput::ok(if work.inner > 0 { Value::Array(sum) } else { work.value });
+        let place = cx.workspace.display().to_string();
+        let value = if work.place { Value::from(place) } else { work.value };
+        let mut output = StepOutput::ok(if work.inner > 0 { Value::Array(sum) } else { value });
         output.set = work
             .set
             .into_iter()

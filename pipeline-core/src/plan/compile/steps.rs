@@ -13,7 +13,7 @@ use crate::plan::compile::keys::Keys;
 use crate::plan::compile::names::Place;
 use crate::plan::compile::policy::size;
 use crate::plan::compile::{CheckContext, Compiler};
-use crate::plan::{Block, BlockId, Body, Effects, Leaf, OnError, Retry, StepId, StepPlan};
+use crate::plan::{Block, BlockId, Body, Effects, Leaf, OnError, Retry, StepId, StepPlan, Workspace};
 use crate::value::Value;
 
 /// Deadline of a leaf that has none of its own.
@@ -59,6 +59,18 @@ const COMMON: [&str; 21] = [
     "id",
     "task_id",
 ];
+
+/// What compiling a leaf makes beside its body.
+#[derive(Default)]
+struct Made {
+    /// Its deadline; `Some(None)` = none, written out.
+    limit: Option<Option<Duration>>,
+    retry: Option<Retry>,
+    fallback: Vec<Leaf>,
+    /// What its kind does instead of failing.
+    on_error: Option<OnError>,
+    is_agent: bool,
+}
 
 impl Compiler<'_> {
     /// A list of steps.
@@ -216,7 +228,7 @@ impl Compiler<'_> {
         let timeout = self.timeout(&mut keys);
         let default = |this: &Self, key: &str| this.scope.defaults.as_ref().and_then(|d| d.get(key)).cloned();
         let effects = keys.word("effects", &["repeatable", "once"], &mut self.report).unwrap_or_default();
-        let mut retry = match (keys.get("retry"), keys.get("retry_config")) {
+        let retry = match (keys.get("retry"), keys.get("retry_config")) {
             (Some(node), _) => Some(self.retry(node)),
             (None, Some(node)) => Some(self.retry_config(node)),
             (None, None) => None,
@@ -231,20 +243,23 @@ impl Compiler<'_> {
             }
             self.text_template(n, place)
         });
-        for key in ["workspace", "cache", "streaming"] {
+        let workspace = keys.word("workspace", &["own", "shared"], &mut self.report);
+        for key in ["cache", "streaming"] {
             if let Some(entry) = keys.entry(key) {
                 let message = format!("`{key}` is not built yet and is ignored");
                 self.report.push(Diagnostic::warning("E0112", entry.key_span, message));
             }
         }
         let on_error = keys.get("on_error").map_or(OnError::Fail, |n| self.on_error(n, place));
+        let keys_lack_on_error = keys.get("on_error").is_none();
         let is_control = CONTROL.contains(&written);
-        let mut limit = timeout.or(if is_control { Some(None) } else { None });
+        let mut made = Made { limit: timeout.or(is_control.then_some(None)), retry, ..Made::default() };
         let body = if is_control {
             self.control(node, written, &mut keys, place)
         } else {
-            self.leaf(node, written, &keys, place, &mut limit, &mut retry)
+            self.leaf(node, written, &keys, place, &mut made)
         };
+        let Made { limit, retry, fallback, on_error: instead, is_agent } = made;
         let limit = limit.unwrap_or_else(|| {
             let given =
                 default(self, "timeout_seconds").and_then(|n| crate::plan::compile::keys::duration(&n).ok());
@@ -262,9 +277,18 @@ impl Compiler<'_> {
                 .filter(|_| !matches!(effects, Effects::Once))
                 .unwrap_or(Retry { max_attempts: 1, ..Retry::default() }),
             continue_on_error,
-            on_error,
+            on_error: match (on_error, instead) {
+                (OnError::Fail, Some(instead)) if keys_lack_on_error => instead,
+                (on_error, _) => on_error,
+            },
             output_to_file,
             effects,
+            fallback,
+            workspace: workspace.unwrap_or(if is_agent {
+                Workspace::OwnInBranches
+            } else {
+                Workspace::Shared
+            }),
             budget,
             body,
         };
@@ -317,15 +341,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn leaf(
-        &mut self,
-        node: &Node,
-        written: &str,
-        keys: &Keys<'_>,
-        place: &Place,
-        limit: &mut Option<Option<Duration>>,
-        retry: &mut Option<Retry>,
-    ) -> Body {
+    fn leaf(&mut self, node: &Node, written: &str, keys: &Keys<'_>, place: &Place, made: &mut Made) -> Body {
         let entries: Vec<Entry> = keys.rest(&mut self.report).into_iter().cloned().collect();
         let functions = std::mem::take(&mut self.scope.functions);
         let defaults = self.scope.defaults.take();
@@ -333,17 +349,18 @@ impl Compiler<'_> {
         let normal = normalise::leaf(written, node, entries.clone(), &around, &mut self.report);
         self.scope.functions = functions;
         self.scope.defaults = defaults;
-        let (kind, entries) = match normal {
+        let (kind, entries, overlays) = match normal {
             Some(normal) => {
-                if let (None, Some(entry)) = (&limit, &normal.timeout) {
-                    *limit = Some(Some(self.milliseconds(&entry.value)));
+                if let (None, Some(entry)) = (&made.limit, &normal.timeout) {
+                    made.limit = Some(Some(self.milliseconds(&entry.value)));
                 }
-                if let (None, Some(entry)) = (&retry, &normal.retry) {
-                    *retry = Some(self.retry_config(&entry.value));
+                if let (None, Some(entry)) = (&made.retry, &normal.retry) {
+                    made.retry = Some(self.retry_config(&entry.value));
                 }
-                (normal.kind, normal.config)
+                made.on_error = normal.on_error.as_ref().map(|n| self.on_error(n, place));
+                (normal.kind, normal.config, normal.fallback)
             }
-            None => (written, entries),
+            None => (written, entries, Vec::new()),
         };
         let Some(step) = self.catalog.step(kind).cloned() else {
             self.unknown_type(node, written);
@@ -362,7 +379,22 @@ impl Compiler<'_> {
         }
         self.check_writes(&entries, schema, &with, place);
         self.check_services(&entries, place);
+        for overlay in overlays {
+            let entries = normalise::merged(&entries, &overlay);
+            let refs: Vec<&Entry> = entries.iter().collect();
+            let with = self.config(&refs, node, Schema::new(schema), "a fallback", place);
+            self.check_services(&entries, place);
+            made.fallback.push(Leaf { kind: Arc::from(kind), with });
+        }
+        made.is_agent = self.is_agent(kind, &entries);
         Body::Leaf(Leaf { kind: Arc::from(kind), with })
+    }
+
+    /// Whether a leaf asks an agent, which may write files by itself.
+    fn is_agent(&self, kind: &str, entries: &[Entry]) -> bool {
+        let name = entries.iter().find(|e| e.key == "provider").and_then(|e| e.value.as_text());
+        kind == "prompt"
+            && name.and_then(|n| self.catalog.provider(n)).is_some_and(|p| p.capabilities().agent)
     }
 
     fn unknown_type(&mut self, node: &Node, written: &str) {
