@@ -182,6 +182,16 @@ impl CheckpointStore for FileStore {
             _ => Ok(self.summaries()?.into_iter().next().map(|run| run.run_id)),
         }
     }
+
+    async fn remove(&self, run: &str) -> Result<(), StoreError> {
+        let dir = self.existing(run)?;
+        let lock = RunLock::acquire(run, &dir).await?;
+        if retention::take_away(&self.runs(), run, lock)? {
+            Ok(())
+        } else {
+            Err(StoreError::Unknown { run: run.to_owned() })
+        }
+    }
 }
 
 struct Loaded {

@@ -98,6 +98,20 @@ impl CheckpointStore for MemoryStore {
     async fn latest(&self) -> Result<Option<String>, StoreError> {
         Ok(self.0.lock().latest.clone())
     }
+
+    async fn remove(&self, run: &str) -> Result<(), StoreError> {
+        let mut state = self.0.lock();
+        let unknown = || StoreError::Unknown { run: run.to_owned() };
+        if state.runs.get(run).ok_or_else(unknown)?.is_held {
+            return Err(StoreError::Held { run: run.to_owned(), pid: std::process::id() });
+        }
+        state.runs.remove(run);
+        if state.latest.as_deref() == Some(run) {
+            let newest = state.runs.values().map(summarise).max_by_key(|r| (r.started_at, r.run_id.clone()));
+            state.latest = newest.map(|r| r.run_id);
+        }
+        Ok(())
+    }
 }
 
 fn summarise(run: &Run) -> RunSummary {
@@ -131,7 +145,7 @@ impl RunLog for MemoryLog {
     }
 
     async fn flush(&mut self) -> Result<(), StoreError> {
-        // A run is never removed, so it is there.
+        // A run that is held is never removed, so it is there.
         if let Some(run) = self.state.lock().runs.get_mut(&self.run) {
             run.stored.records.append(&mut self.pending);
         }

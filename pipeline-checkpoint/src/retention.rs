@@ -45,6 +45,12 @@ fn remove(runs: &Path, run: &str) -> Result<bool, StoreError> {
     if !has_ended(&dir) {
         return Ok(false);
     }
+    take_away(runs, run, lock)
+}
+
+/// Removes a run that `lock` owns; false when it is gone already.
+pub(crate) fn take_away(runs: &Path, run: &str, lock: RunLock) -> Result<bool, StoreError> {
+    let dir = runs.join(run);
     // First out of sight in one step, so that nobody ever finds half a run. The lock goes with it.
     let gone = runs.join(format!("{REMOVED}{run}-{}", uuid::Uuid::now_v7()));
     match fs::rename(&dir, &gone) {

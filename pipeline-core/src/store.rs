@@ -173,6 +173,12 @@ pub trait CheckpointStore: Send + Sync {
     /// # Errors
     /// [`StoreError::Directory`].
     async fn latest(&self) -> Result<Option<String>, StoreError>;
+
+    /// Removes a run and everything that is stored of it, whether it has ended or not.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] while a process works on it, [`StoreError::Unknown`], [`StoreError::Directory`].
+    async fn remove(&self, run: &str) -> Result<(), StoreError>;
 }
 
 /// The facts of one run, owned by this process. Dropping it gives up ownership.

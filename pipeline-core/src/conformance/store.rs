@@ -30,6 +30,7 @@ pub async fn checkpoint_store(make: impl Fn() -> Arc<dyn CheckpointStore>) {
     positions_go_on_after_a_reopen(&*make()).await;
     an_id_is_never_used_twice(&*make()).await;
     a_run_has_one_owner(&*make()).await;
+    a_removed_run_is_gone_and_a_held_one_stays(&*make()).await;
     an_owner_does_not_keep_readers_out(&*make()).await;
     runs_are_listed_newest_first(&*make()).await;
     a_status_follows_from_the_facts(&*make()).await;
@@ -252,6 +253,20 @@ async fn a_run_has_one_owner(store: &dyn CheckpointStore) {
     assert!(held(store.open("run").await.map(drop)), "an opened run is held");
     drop(opened);
     assert!(store.open("run").await.is_ok());
+}
+
+async fn a_removed_run_is_gone_and_a_held_one_stays(store: &dyn CheckpointStore) {
+    drop(create(store, "older", 1).await);
+    let mut log = create(store, "run", 5).await;
+    write(&mut *log, vec![effect(json!(1))]).await;
+    assert!(matches!(store.remove("run").await, Err(StoreError::Held { .. })), "somebody works on it");
+    assert_eq!(records(store, "run").await.len(), 1, "a refused removal changes nothing");
+    drop(log);
+    store.remove("run").await.expect("nobody holds it");
+    assert!(matches!(store.read("run").await, Err(StoreError::Unknown { .. })));
+    assert!(matches!(store.remove("run").await, Err(StoreError::Unknown { .. })));
+    assert_eq!(store.list().await.expect("runs can be listed").len(), 1);
+    assert_eq!(store.latest().await.expect("there is one").as_deref(), Some("older"));
 }
 
 async fn an_owner_does_not_keep_readers_out(store: &dyn CheckpointStore) {

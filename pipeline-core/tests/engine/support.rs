@@ -199,6 +199,10 @@ impl CheckpointStore for TestStore {
     async fn latest(&self) -> Result<Option<String>, StoreError> {
         Ok(None)
     }
+
+    async fn remove(&self, run: &str) -> Result<(), StoreError> {
+        Err(StoreError::Unknown { run: run.to_owned() })
+    }
 }
 
 struct NoTools;
