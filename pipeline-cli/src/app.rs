@@ -113,10 +113,13 @@ pub fn store(state_dir: &Path) -> Arc<dyn CheckpointStore> {
 }
 
 /// An engine that uses `catalog` and keeps its runs in `store`.
-pub fn workshop(catalog: Catalog, store: Arc<dyn CheckpointStore>) -> Workshop {
+pub fn workshop(app: &App, catalog: Catalog, store: Arc<dyn CheckpointStore>) -> Workshop {
     let written = Arc::new(Written { inner: wiring::outputs(), files: Mutex::default() });
     let outputs: Arc<dyn OutputWriter> = Arc::<Written>::clone(&written);
-    let services = Arc::new(Services::new(catalog, wiring::tools(), outputs));
+    let mut services = Services::new(catalog, wiring::tools(), outputs);
+    services.jq = wiring::jq();
+    services.child_env = Arc::new(app.settings.child_env());
+    let services = Arc::new(services);
     Workshop { engine: Engine { services, store, clock: Arc::new(SystemClock) }, written }
 }
 

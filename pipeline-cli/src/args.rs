@@ -170,6 +170,9 @@ pub struct Permissions {
     /// Another directory that may be written
     #[arg(long, value_name = "DIR")]
     pub allow_write: Vec<PathBuf>,
+    /// Steps and tools may run any command
+    #[arg(long)]
+    pub allow_shell: bool,
 }
 
 /// Limits from outside; the tighter of these and the file's hold.

@@ -9,6 +9,8 @@ mod command;
 mod console;
 mod exit;
 mod inputs;
+#[cfg(feature = "jq")]
+mod jq;
 mod report;
 mod settings;
 mod setup;
@@ -27,6 +29,10 @@ use clap::Parser;
 const LINGER: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
+    #[cfg(feature = "jq")]
+    if let Some(code) = as_jq_child() {
+        return code;
+    }
     let cli = match args::Cli::try_parse() {
         Ok(cli) => cli,
         Err(asked) => {
@@ -47,4 +53,14 @@ fn main() -> ExitCode {
     let exit = runtime.block_on(app::dispatch(cli));
     runtime.shutdown_timeout(LINGER);
     ExitCode::from(exit.code())
+}
+
+/// The whole life of this process when it was started to run a jq program.
+#[cfg(feature = "jq")]
+fn as_jq_child() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != jq::ARGUMENT {
+        return None;
+    }
+    Some(jq::serve(args.next().and_then(|s| s.to_str()?.parse().ok())))
 }

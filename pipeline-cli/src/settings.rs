@@ -19,6 +19,22 @@ const CREDENTIALS: [(&str, &[&str]); 3] = [
     ("openai", &["OPENAI_API_KEY"]),
 ];
 
+/// Variables that child processes get, beside those that begin with `LC_`.
+const CHILD_ENV: [&str; 12] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TERM",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "SYSTEMROOT",
+];
+
 /// What the surroundings say, read once when the program starts.
 #[expect(clippy::struct_excessive_bools, reason = "answers that have nothing to do with each other")]
 #[derive(Debug, Clone, Default)]
@@ -119,6 +135,17 @@ impl Settings {
     /// Those of `names` that are set, for expressions that were given leave to read them.
     pub fn select(&self, names: &[String]) -> BTreeMap<String, String> {
         names.iter().filter_map(|name| Some((name.clone(), self.variables.get(name)?.clone()))).collect()
+    }
+
+    /// The environment of child processes: what programs need to find their files and to speak the user's language, and
+    /// nothing that could be a secret.
+    pub fn child_env(&self) -> BTreeMap<String, String> {
+        let is_given = |name: &str| CHILD_ENV.contains(&name) || name.starts_with("LC_");
+        self.variables
+            .iter()
+            .filter(|(name, _)| is_given(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     }
 
     /// A path as seen from the working directory.
@@ -233,6 +260,13 @@ mod tests {
         assert_eq!(settings.state_flag_for(&settings.state_dir(None)).as_deref(), Some("'my runs'"));
         assert_eq!(settings.state_flag_for(Path::new("/home/me/.pipeline")), None);
         assert_eq!(settings.state_flag_for(Path::new("/data/p")).as_deref(), Some("/data/p"));
+    }
+
+    #[test]
+    fn a_child_gets_what_it_needs_and_no_secret() {
+        let given = [("PATH", "/bin"), ("LC_ALL", "C"), ("ANTHROPIC_API_KEY", "k"), ("AWS_SECRET", "s")];
+        let child = settings(&Global::default(), &given, (false, false)).child_env();
+        assert_eq!(child.keys().collect::<Vec<_>>(), ["LC_ALL", "PATH"]);
     }
 
     #[test]

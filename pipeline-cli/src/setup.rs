@@ -96,6 +96,9 @@ impl Kept {
     pub fn allow(&mut self, more: &Permissions, here: &Path) {
         self.read.extend(more.allow_read.iter().map(|dir| here.join(dir)));
         self.write.extend(more.allow_write.iter().map(|dir| here.join(dir)));
+        if more.allow_shell {
+            self.permissions.shell = vec!["*".to_owned()];
+        }
     }
 
     /// Replaces the limits that are given anew.
@@ -196,7 +199,11 @@ pub(crate) mod tests {
     fn a_resume_has_what_the_run_began_with() {
         let mut kept = Kept { working: "/w".into(), seed: 7, until: Some("b".to_owned()), ..Kept::default() };
         kept.limit(&Limits { timeout: Some(Duration::from_millis(1500)), ..Limits::default() });
-        let more = Permissions { allow_read: vec!["docs".into()], allow_write: vec!["/abs".into()] };
+        let more = Permissions {
+            allow_read: vec!["docs".into()],
+            allow_write: vec!["/abs".into()],
+            allow_shell: true,
+        };
         kept.allow(&more, Path::new("/here"));
         kept.state.insert("x".to_owned(), Data::new(json!([1])));
         kept.mock_rules = Some(RulesText { name: "r.yaml".to_owned(), text: "seed: 7".to_owned() });
@@ -207,6 +214,7 @@ pub(crate) mod tests {
         assert_eq!(setup.info.dirs.run, PathBuf::from("/s/runs/r1"));
         assert_eq!(setup.info.dirs.read, [PathBuf::from("/here/docs")]);
         assert_eq!(setup.info.dirs.write, [PathBuf::from("/abs")]);
+        assert_eq!(setup.info.permissions.shell, ["*"]);
         assert_eq!(setup.limits.max_duration, Some(Duration::from_millis(1500)));
         assert_eq!(setup.inputs["topic"].json(), &json!("rust"));
         assert!(setup.info.mock);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pipeline_checkpoint::FileStore;
 use pipeline_core::provider::Provider;
 use pipeline_core::step::Step;
-use pipeline_core::store::{CheckpointStore, OutputWriter};
+use pipeline_core::store::{CheckpointStore, JqHost, OutputWriter};
 use pipeline_core::tool::ToolSource;
 use pipeline_providers::Unavailable;
 use pipeline_steps::{FileCache, OutputFiles};
@@ -56,6 +56,15 @@ pub fn tools() -> Arc<dyn ToolSource> {
 /// Where output files are written.
 pub fn outputs() -> Arc<dyn OutputWriter> {
     Arc::new(OutputFiles)
+}
+
+/// Where jq programs run; `None` when this program was built without them.
+pub fn jq() -> Option<Arc<dyn JqHost>> {
+    #[cfg(feature = "jq")]
+    let host = crate::jq::ChildJq::of_this_program().map(|host| Arc::new(host) as Arc<dyn JqHost>);
+    #[cfg(not(feature = "jq"))]
+    let host = None;
+    host
 }
 
 /// The store of a state directory.

@@ -10,3 +10,6 @@ mod broken;
 mod contract;
 #[path = "process/crash.rs"]
 mod crash;
+#[cfg(feature = "jq")]
+#[path = "process/jq.rs"]
+mod jq;

@@ -121,6 +121,9 @@ pub struct Settings {
     pub read: Vec<String>,
     /// `permissions.write`.
     pub write: Vec<String>,
+    /// `permissions.shell`, `permissions.network` and `permissions.tools`.
+    #[serde(default)]
+    pub permissions: crate::step::Permissions,
 }
 
 /// One input.

@@ -10,7 +10,7 @@ mod summary;
 
 use async_trait::async_trait;
 use pipeline_core::document::Node;
-use pipeline_core::error::StepError;
+use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::plan::CheckContext;
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::value::Value;
@@ -68,7 +68,7 @@ impl Step for DataTransform {
         };
         for (index, operation) in config.operations.into_iter().enumerate() {
             let kind = operation.kind;
-            data = apply(operation, data).await.map_err(|mut error| {
+            data = apply(cx, operation, data).await.map_err(|mut error| {
                 error.message = format!("operation {} ({}): {}", index + 1, kind.name(), error.message);
                 error
             })?;
@@ -82,8 +82,11 @@ impl Step for DataTransform {
 }
 
 /// Does one operation.
-async fn apply(operation: Operation, data: Data) -> Result<Data, StepError> {
+async fn apply(cx: &StepContext, operation: Operation, data: Data) -> Result<Data, StepError> {
     let data = data.inner_list(operation.field.as_deref());
+    if operation.kind == Kind::Query {
+        return query(cx, &operation, data).await;
+    }
     if operation.kind == Kind::Aggregate {
         return summary::aggregate(&operation, data);
     }
@@ -105,6 +108,25 @@ async fn apply(operation: Operation, data: Data) -> Result<Data, StepError> {
     }
 }
 
+/// Runs a jq program over everything.
+async fn query(cx: &StepContext, operation: &Operation, data: Data) -> Result<Data, StepError> {
+    let Some(program) = &operation.query else {
+        return Err(StepError::invalid("`query` is missing").help("add `query: …`, a jq program"));
+    };
+    let Some(host) = &cx.services.jq else {
+        let message = "this program was put together without jq";
+        return Err(StepError::new(ErrorKind::Unsupported, message)
+            .help("use the other operations, or a build with the feature `jq`"));
+    };
+    let mut outputs = host.run(program, &data.into_value(), cx.deadline).await?;
+    let one = if outputs.len() == 1 { outputs.pop() } else { None };
+    Ok(match one {
+        Some(Value::Array(rows)) => Data::Rows(rows),
+        Some(other) => Data::One(other),
+        None => Data::Rows(outputs),
+    })
+}
+
 async fn one_list(operation: &Operation, list: Vec<Value>) -> Result<Data, StepError> {
     let list = match operation.kind {
         Kind::Filter => rows::filter(operation, list).await?,
@@ -116,7 +138,8 @@ async fn one_list(operation: &Operation, list: Vec<Value>) -> Result<Data, StepE
         Kind::Flatten => rows::flatten(operation, list),
         Kind::Join => rows::join(operation, list)?,
         Kind::GroupBy => return summary::group_by(operation, list),
-        Kind::Aggregate => return summary::aggregate(operation, Data::Rows(list)),
+        // Both take everything at once, and were done before.
+        Kind::Aggregate | Kind::Query => list,
     };
     Ok(Data::Rows(list))
 }
@@ -152,11 +175,7 @@ fn value(name: String, data: Data, format: Option<Format>) -> Value {
         Data::Groups(groups) => groups.len(),
         Data::One(_) => 1,
     };
-    let plain = match data {
-        Data::Rows(rows) => Value::Array(rows),
-        Data::Groups(groups) => Value::Object(groups),
-        Data::One(value) => value,
-    };
+    let plain = data.into_value();
     let shown = match format {
         None => plain,
         Some(Format::Json) => Value::String(plain.to_string()),

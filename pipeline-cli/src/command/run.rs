@@ -50,7 +50,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let setup = kept.setup(&manifest, run_dir(&state_dir, &manifest.run_id));
     let resume = resume_command(app, &manifest.run_id, &state_dir);
 
-    let workshop = app::workshop(kinds.catalog, store);
+    let workshop = app::workshop(app, kinds.catalog, store);
     let (watch, control) = Watch::new(app, args.events);
     let work = workshop.engine.run(Arc::new(plan), setup, manifest, sources, control);
     let conducted = Box::pin(watch.conduct(app, &resume, work)).await?;
@@ -111,6 +111,7 @@ fn kept(app: &App, args: &Run, plan: &Plan, mode: Mode, rules: Option<RulesText>
         output: settings.output_dir(args.output_dir.as_deref(), file),
         read: file.read.iter().map(|dir| settings.absolute(dir)).collect(),
         write: file.write.iter().map(|dir| settings.absolute(dir)).collect(),
+        permissions: file.permissions.clone(),
         until: args.until.clone(),
         state: inputs::variables(&args.set, &settings.working)?,
         env: settings.select(&plan.root().env),

@@ -60,6 +60,8 @@ pub(super) enum Kind {
     Select,
     /// Keeps some rows.
     Limit,
+    /// Runs a jq program over all of it.
+    Query,
 }
 
 impl Kind {
@@ -75,6 +77,7 @@ impl Kind {
             Self::Flatten => "flatten",
             Self::Select => "select",
             Self::Limit => "limit",
+            Self::Query => "query",
         }
     }
 
@@ -94,6 +97,7 @@ impl Kind {
             Self::Flatten => (&[], &["field"]),
             Self::Select => (&[&["fields"]], &["field", "fields"]),
             Self::Limit => (&[&["count"]], &["field", "count", "offset"]),
+            Self::Query => (&[&["query"]], &["field", "query"]),
         }
     }
 }
@@ -156,6 +160,11 @@ pub(super) struct Operation {
     /// limit: how many rows to leave out first.
     #[serde(default)]
     pub(super) offset: u64,
+    /// query: a jq program. Its input is the list of rows (or what else the operation before gave); one output is the
+    /// result, several are rows. It runs in a process of its own that sees no environment and no clock.
+    #[serde(default)]
+    #[schemars(extend("x-kind" = "raw"))]
+    pub(super) query: Option<String>,
 }
 
 /// What an aggregate computes.

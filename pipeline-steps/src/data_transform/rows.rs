@@ -44,6 +44,17 @@ impl Data {
     }
 }
 
+impl Data {
+    /// As a value.
+    pub(super) fn into_value(self) -> Value {
+        match self {
+            Self::Rows(rows) => Value::Array(rows),
+            Self::Groups(groups) => Value::Object(groups),
+            Self::One(value) => value,
+        }
+    }
+}
+
 fn lacks(key: &str) -> StepError {
     StepError::invalid(format!("`{key}` is missing")).help(format!("add `{key}: …` to the operation"))
 }

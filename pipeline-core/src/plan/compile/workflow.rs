@@ -299,7 +299,15 @@ impl Compiler<'_> {
         settings.read = plain(inner.texts("read", report));
         settings.write = plain(inner.texts("write", report));
         self.scope.env = plain(inner.texts("env", report));
-        inner.know(&["shell", "network", "tools"]);
+        let allowed = &mut settings.permissions;
+        // `shell: true` is what people write for "any command".
+        allowed.shell = match inner.get("shell").and_then(Node::as_bool) {
+            Some(true) => vec!["*".to_owned()],
+            Some(false) => Vec::new(),
+            None => plain(inner.texts("shell", report)),
+        };
+        allowed.network = plain(inner.texts("network", report));
+        allowed.tools = plain(inner.texts("tools", report));
         inner.finish("`permissions`", self.options.lenient, report);
     }
 
