@@ -152,8 +152,8 @@ fn fits_inline(value: &Value) -> bool {
     is_shallow(value) && serde_json::to_writer(Budget(INLINE_BYTES), value).is_ok()
 }
 
-/// Stops at the limit, so a value of any depth is safe to ask about.
-fn is_within(value: &Value, levels: usize) -> bool {
+/// Whether a value has at most so many levels of nesting. Stops at the limit, so a value of any depth is safe to ask about.
+pub(crate) fn is_within(value: &Value, levels: usize) -> bool {
     match value {
         Value::Array(items) => levels > 0 && items.iter().all(|item| is_within(item, levels - 1)),
         Value::Object(fields) => levels > 0 && fields.values().all(|field| is_within(field, levels - 1)),
@@ -176,7 +176,7 @@ impl Write for Budget {
 }
 
 /// Reads a blob, which may be nested deeper than the parser's own limit allows, but never deeper than was written.
-fn parse(bytes: &[u8]) -> Result<Value, String> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
     if depth_of_text(bytes) > MAX_DEPTH {
         return Err(format!("it is nested deeper than {MAX_DEPTH} levels"));
     }

@@ -1,9 +1,15 @@
-//! Runs on disk, and their twin in memory.
+//! Runs, conversations and snapshots on disk, and their twins in memory.
 //!
-//! Owns [`FileStore`] (one directory per run: manifest, sources, an append-only journal, large values) and
-//! [`MemoryStore`], which keeps the same promises without a disk. Both pass `pipeline_core::conformance`.
-//! Must not know what facts mean, apart from the few that tell a run's status. The format is described for readers
-//! in `docs/run-log-format.md`; its version is [`FORMAT`].
+//! Owns [`FileStore`] (one directory per run: manifest, sources, an append-only journal, large values), [`FileSessions`] (one
+//! append-only file per conversation) and [`FileSnapshots`]; [`MemoryStore`], [`MemorySessions`] and [`MemorySnapshots`] keep the
+//! same promises without a disk. Both kinds pass `pipeline_core::conformance`.
+//! Must not know what facts mean, apart from the few that tell a run's status. The formats are described for readers
+//! in `docs/run-log-format.md` and `docs/session-format.md`; the version of a run's is [`FORMAT`].
+
+#![allow(
+    clippy::result_large_err,
+    reason = "the traits return StepError as it is, and a refusal of a store is rare next to what it waits for"
+)]
 
 // Declaration order is reading order: from leaf to root; a module uses only what stands above it.
 mod disk;
@@ -17,7 +23,16 @@ mod summary;
 mod retention;
 mod file;
 mod memory;
+mod chain;
+mod session_record;
+mod session_file;
+mod session_memory;
+mod snapshot;
 
 pub use file::FileStore;
 pub use line::FORMAT;
 pub use memory::MemoryStore;
+pub use session_file::FileSessions;
+pub use session_memory::MemorySessions;
+pub use session_record::SESSION_FORMAT;
+pub use snapshot::{FileSnapshots, MemorySnapshots, SNAPSHOT_FORMAT};

@@ -1,16 +1,27 @@
-//! Lines of the journal as bytes.
+//! Lines of a chained file (a journal, a session, a tape) as bytes.
 //!
 //! Owns the form of the head line and of a record's line, and [`FORMAT`]. A line is accepted only in the one form in which it
 //! is written: the checksum finds changes in what it covers, the comparison with the written form finds the rest (an upper
 //! case digit, a tab for a space). Must not know files, chains of lines or facts.
 
 use pipeline_core::value::Hash;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of everything in a run's directory that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
-const MAGIC: &str = "pipeline-journal";
+/// What the first line of a chained file says that it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    /// The word after the checksum.
+    pub(crate) magic: &'static str,
+    /// The format that is written, and the newest that is read.
+    pub(crate) format: u32,
+}
+
+/// The journal of a run.
+const JOURNAL: Kind = Kind { magic: "pipeline-journal", format: FORMAT };
 
 /// What the first line of a journal says: which run it belongs to, and the hashes of the files that never change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +60,12 @@ pub(crate) struct Frame<'a> {
 
 /// The head line with its line end, and its checksum.
 pub(crate) fn encode_head(head: &Head) -> Result<(Vec<u8>, u32), serde_json::Error> {
-    let mut rest = format!("{MAGIC} {FORMAT} ").into_bytes();
+    encode_first(JOURNAL, head)
+}
+
+/// The first line of a file of that kind with its line end, and its checksum.
+pub(crate) fn encode_first(kind: Kind, head: &impl Serialize) -> Result<(Vec<u8>, u32), serde_json::Error> {
+    let mut rest = format!("{} {} ", kind.magic, kind.format).into_bytes();
     serde_json::to_writer(&mut rest, head)?;
     let crc = crc32fast::hash(&rest);
     let mut line = format!("{crc:08x} ").into_bytes();
@@ -59,21 +75,27 @@ pub(crate) fn encode_head(head: &Head) -> Result<(Vec<u8>, u32), serde_json::Err
 }
 
 /// Reads a head line without its line end.
-///
-/// The form `crc pipeline-journal format …` is the same in all formats, so that a newer journal is told from a damaged one.
 pub(crate) fn decode_head(line: &[u8]) -> Result<(Head, u32), HeadError> {
-    let damaged = |message: &str| HeadError::Damaged(message.to_owned());
+    decode_first(JOURNAL, line)
+}
+
+/// Reads the first line of a file of that kind without its line end.
+///
+/// The form `crc magic format …` is the same in all formats, so that a newer file is told from a damaged one.
+pub(crate) fn decode_first<T: DeserializeOwned>(kind: Kind, line: &[u8]) -> Result<(T, u32), HeadError> {
+    let damaged = |message: String| HeadError::Damaged(message);
     let (crc, rest) = checked(line).map_err(HeadError::Damaged)?;
     let mut parts = rest.splitn(3, |byte| *byte == b' ');
-    if parts.next() != Some(MAGIC.as_bytes()) {
-        return Err(damaged("this is not a journal of pipeline"));
+    if parts.next() != Some(kind.magic.as_bytes()) {
+        return Err(damaged(format!("this is not a file of the kind `{}`", kind.magic)));
     }
-    let format: u32 = parts.next().and_then(number).ok_or_else(|| damaged("the format is not a number"))?;
-    if format > FORMAT {
+    let format: u32 =
+        parts.next().and_then(number).ok_or_else(|| damaged("the format is not a number".to_owned()))?;
+    if format > kind.format {
         return Err(HeadError::Newer(format));
     }
-    let json = parts.next().ok_or_else(|| damaged("the first line is too short"))?;
-    let head = serde_json::from_slice(json).map_err(|error| HeadError::Damaged(error.to_string()))?;
+    let json = parts.next().ok_or_else(|| damaged("the first line is too short".to_owned()))?;
+    let head = serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))?;
     Ok((head, crc))
 }
 
@@ -182,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_newer_head_is_told_from_a_damaged_one() {
-        let rest = format!("{MAGIC} 2 whatever comes then");
+        let rest = format!("{} 2 whatever comes then", JOURNAL.magic);
         let newer = format!("{:08x} {rest}", crc32fast::hash(rest.as_bytes()));
         assert_eq!(decode_head(newer.as_bytes()), Err(HeadError::Newer(2)));
         assert!(matches!(decode_head(newer.replace('2', "3").as_bytes()), Err(HeadError::Damaged(_))));

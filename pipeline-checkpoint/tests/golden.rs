@@ -9,20 +9,7 @@ use pipeline_core::conformance::store::effect;
 use pipeline_core::store::CheckpointStore;
 use serde_json::{Value, json};
 
-use crate::support::write;
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
+use crate::support::{copy, write};
 
 /// Whether `found` says all that `expected` says; newer versions may say more.
 fn says(found: &Value, expected: &Value) -> bool {

@@ -10,4 +10,5 @@ mod golden;
 mod growth;
 mod listing;
 mod ownership;
+mod sessions;
 mod torn;

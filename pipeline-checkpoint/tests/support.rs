@@ -1,6 +1,7 @@
 //! What the tests share: a store in a directory of its own.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pipeline_checkpoint::FileStore;
@@ -58,6 +59,20 @@ pub async fn write(log: &mut dyn RunLog, facts: Vec<Fact>) -> Vec<Record> {
     let records = log.append(Timestamp(1_700_000_000_000), 10, facts).unwrap();
     log.flush().await.unwrap();
     records
+}
+
+/// Copies a directory with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 /// Waits for a future on a thread that has no runtime.

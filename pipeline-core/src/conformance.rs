@@ -3,6 +3,10 @@
 //! Owns one suite per trait: what the trait's documentation promises, as checks. Must not know any implementation, and
 //! nothing that only one of them can do.
 
+pub mod session;
+pub mod snapshot;
 pub mod store;
 
+pub use session::session_store;
+pub use snapshot::snapshot_store;
 pub use store::checkpoint_store;

@@ -287,7 +287,8 @@ pub trait SessionLease: Send + Sync {
     fn session(&self) -> &Session;
 
     /// Adds a turn and sets variables in one atomic step; durable when it returns. A turn whose `key` is that of a stored
-    /// turn is not added again: an attempt that a crash cut off may come back.
+    /// turn is not added again, and sets nothing: an attempt that a crash cut off may come back. A turn without messages
+    /// only sets variables: it is kept for its key and is not among [`Session::turns`].
     ///
     /// # Errors
     /// `Environment` when it cannot be written.
@@ -331,6 +332,9 @@ pub struct SessionSummary {
     pub bytes: u64,
     /// When it was last written.
     pub updated_at: Timestamp,
+    /// Why it cannot be used, if it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// Values by name that outlive a run: snapshots of the step `checkpoint`, cached results of steps.
