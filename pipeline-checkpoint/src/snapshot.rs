@@ -41,10 +41,13 @@ pub struct FileSnapshots {
     clock: Arc<dyn Clock>,
 }
 
+/// A value, and when it was saved.
+type Saved = (Value, Timestamp);
+
 /// Snapshots that end with the process. Clones share the same ones.
 #[derive(Clone)]
 pub struct MemorySnapshots {
-    all: Arc<Mutex<BTreeMap<(SnapshotSpace, String), (Value, Timestamp)>>>,
+    all: Arc<Mutex<BTreeMap<(SnapshotSpace, String), Saved>>>,
     clock: Arc<dyn Clock>,
 }
 

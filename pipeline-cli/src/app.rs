@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pipeline_core::catalog::{Catalog, Services};
-use pipeline_core::clock::SystemClock;
+use pipeline_core::clock::{Clock, SystemClock};
 use pipeline_core::engine::Engine;
 use pipeline_core::error::StepError;
 use pipeline_core::plan::{CompileOptions, Plan};
@@ -112,15 +112,17 @@ pub fn store(state_dir: &Path) -> Arc<dyn CheckpointStore> {
     wiring::store(state_dir)
 }
 
-/// An engine that uses `catalog` and keeps its runs in `store`.
-pub fn workshop(app: &App, catalog: Catalog, store: Arc<dyn CheckpointStore>) -> Workshop {
+/// An engine that uses `catalog`, keeps its runs in `store`, and conversations and snapshots in `state_dir`.
+pub fn workshop(app: &App, catalog: Catalog, store: Arc<dyn CheckpointStore>, state_dir: &Path) -> Workshop {
     let written = Arc::new(Written { inner: wiring::outputs(), files: Mutex::default() });
     let outputs: Arc<dyn OutputWriter> = Arc::<Written>::clone(&written);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut services = Services::new(catalog, wiring::tools(), outputs);
     services.jq = wiring::jq();
     services.child_env = Arc::new(app.settings.child_env());
-    let services = Arc::new(services);
-    Workshop { engine: Engine { services, store, clock: Arc::new(SystemClock) }, written }
+    services.sessions = Some(wiring::sessions(state_dir, Arc::clone(&clock)));
+    services.snapshots = Some(wiring::snapshots(state_dir, Arc::clone(&clock)));
+    Workshop { engine: Engine { services: Arc::new(services), store, clock }, written }
 }
 
 /// Does what the command line asks.

@@ -6,10 +6,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pipeline_checkpoint::FileStore;
+use pipeline_checkpoint::{FileSessions, FileSnapshots, FileStore};
+use pipeline_core::clock::Clock;
 use pipeline_core::provider::Provider;
 use pipeline_core::step::Step;
-use pipeline_core::store::{CheckpointStore, JqHost, OutputWriter};
+use pipeline_core::store::{CheckpointStore, JqHost, OutputWriter, SessionStore, SnapshotStore};
 use pipeline_core::tool::ToolSource;
 use pipeline_providers::Unavailable;
 use pipeline_steps::{FileCache, OutputFiles};
@@ -70,4 +71,14 @@ pub fn jq() -> Option<Arc<dyn JqHost>> {
 /// The store of a state directory.
 pub fn store(dir: &Path) -> Arc<dyn CheckpointStore> {
     Arc::new(FileStore::new(dir))
+}
+
+/// The conversations of a state directory.
+pub fn sessions(dir: &Path, clock: Arc<dyn Clock>) -> Arc<dyn SessionStore> {
+    Arc::new(FileSessions::new(dir, clock))
+}
+
+/// The snapshots and cached results of a state directory.
+pub fn snapshots(dir: &Path, clock: Arc<dyn Clock>) -> Arc<dyn SnapshotStore> {
+    Arc::new(FileSnapshots::new(dir, clock))
 }

@@ -58,7 +58,7 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     }
     let setup = kept.setup(manifest, run_dir(&state_dir, &id));
     let hint = resume_command(app, &id, &state_dir);
-    let workshop = app::workshop(app, kinds.catalog, store);
+    let workshop = app::workshop(app, kinds.catalog, store, &state_dir);
     let (watch, control) = Watch::new(app, args.events);
     let work = workshop.engine.resume(Arc::new(plan), setup, opened, control);
     let conducted = Box::pin(watch.conduct(app, &hint, work)).await?;

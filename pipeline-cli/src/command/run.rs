@@ -50,7 +50,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let setup = kept.setup(&manifest, run_dir(&state_dir, &manifest.run_id));
     let resume = resume_command(app, &manifest.run_id, &state_dir);
 
-    let workshop = app::workshop(app, kinds.catalog, store);
+    let workshop = app::workshop(app, kinds.catalog, store, &state_dir);
     let (watch, control) = Watch::new(app, args.events);
     let work = workshop.engine.run(Arc::new(plan), setup, manifest, sources, control);
     let conducted = Box::pin(watch.conduct(app, &resume, work)).await?;
