@@ -75,6 +75,9 @@ impl App {
         for step in wiring::steps() {
             catalog.add_step(step).map_err(broken)?;
         }
+        for kind in wiring::kinds() {
+            catalog.add_kind(kind).map_err(broken)?;
+        }
         for provider in providers {
             catalog.add_provider(provider).map_err(broken)?;
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pipeline_checkpoint::{FileSessions, FileSnapshots, FileStore};
 use pipeline_core::clock::Clock;
-use pipeline_core::provider::Provider;
+use pipeline_core::provider::{Provider, ProviderKind};
 use pipeline_core::step::Step;
 use pipeline_core::store::{CheckpointStore, JqHost, OutputWriter, SessionStore, SnapshotStore};
 use pipeline_core::tool::ToolSource;
@@ -31,6 +31,11 @@ const BUILT_IN: [(&str, &[&str]); 4] = [
 /// Every built-in step type.
 pub fn steps() -> Vec<Arc<dyn Step>> {
     pipeline_steps::builtin(Arc::new(FileCache::default()))
+}
+
+/// Kinds of providers that a file may name.
+pub fn kinds() -> Vec<ProviderKind> {
+    pipeline_providers::kinds()
 }
 
 /// The providers of a mode, and the names of those that cannot answer in it.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::provider::Provider;
+use crate::provider::{Provider, ProviderKind};
 use crate::step::Step;
 use crate::store::{JqHost, OutputWriter, SessionStore, SnapshotStore, Tape};
 use crate::tool::ToolSource;
@@ -16,13 +16,14 @@ use crate::tool::ToolSource;
 pub struct Catalog {
     steps: BTreeMap<&'static str, Arc<dyn Step>>,
     providers: BTreeMap<String, Arc<dyn Provider>>,
+    kinds: BTreeMap<&'static str, ProviderKind>,
 }
 
 /// A name that is taken already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the {what} `{name}` is registered already")]
 pub struct Duplicate {
-    /// `step type` or `provider`.
+    /// `step type`, `provider` or `kind of provider`.
     pub what: &'static str,
     /// The name.
     pub name: String,
@@ -53,6 +54,34 @@ impl Catalog {
         }
         self.providers.insert(name, provider);
         Ok(())
+    }
+
+    /// Puts a provider in the place of the one of its name, if there is one: an entry of `providers` wins over what is
+    /// built in.
+    pub fn set_provider(&mut self, provider: Arc<dyn Provider>) {
+        self.providers.insert(provider.name().to_owned(), provider);
+    }
+
+    /// Adds a kind that entries of `providers` may name.
+    ///
+    /// # Errors
+    /// [`Duplicate`] when the kind exists.
+    pub fn add_kind(&mut self, kind: ProviderKind) -> Result<(), Duplicate> {
+        if self.kinds.contains_key(kind.name) {
+            return Err(Duplicate { what: "kind of provider", name: kind.name.to_owned() });
+        }
+        self.kinds.insert(kind.name, kind);
+        Ok(())
+    }
+
+    /// The kind `name`.
+    pub fn kind(&self, name: &str) -> Option<&ProviderKind> {
+        self.kinds.get(name)
+    }
+
+    /// Every kind that entries of `providers` may name, by name.
+    pub fn kinds(&self) -> impl Iterator<Item = &ProviderKind> {
+        self.kinds.values()
     }
 
     /// The step type `kind`.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::diagnostic::Span;
 use crate::error::ErrorKind;
 use crate::expr::{Dynamic, Expr, Template};
+use crate::provider::ProviderEntry;
 use crate::source::SourceMap;
 use crate::store::StoredSources;
 use crate::value::{Data, Hash, Value};
@@ -36,6 +37,7 @@ pub struct Plan {
     pub(crate) blocks: Vec<Block>,
     pub(crate) steps: Vec<StepPlan>,
     pub(crate) sources: SourceMap,
+    pub(crate) providers: Vec<ProviderEntry>,
     pub(crate) links: compile::Links,
     pub(crate) fingerprint: Hash,
 }
@@ -59,6 +61,11 @@ impl Plan {
     /// A step of this plan.
     pub fn step(&self, id: StepId) -> &StepPlan {
         &self.steps[id.0 as usize]
+    }
+
+    /// The entries of `providers`, of the workflow and its children.
+    pub fn providers(&self) -> &[ProviderEntry] {
+        &self.providers
     }
 
     /// The texts it was compiled from.

@@ -4,6 +4,8 @@
 //! what a backend cannot honour is refused when the pipeline is compiled, never ignored.
 //! Must not know vendors, HTTP or processes. Next: pipeline-providers.
 
+mod entry;
+
 use std::pin::Pin;
 
 use async_trait::async_trait;
@@ -16,6 +18,7 @@ use crate::step::StepContext;
 use crate::value::Value;
 
 pub use crate::message::{Content, FunctionCall, Message, Role};
+pub use crate::provider::entry::{LongPrice, ModelPrice, ProviderEntry, ProviderKind, ProviderLimits};
 
 /// Something that answers prompts.
 #[async_trait]

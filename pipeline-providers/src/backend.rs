@@ -1,9 +1,9 @@
-//! What each live backend is able to do, by the name that pipelines use.
+//! What each kind of backend is able to do, and which kind the built-in names are of.
 //!
-//! Owns the one table that the mock and the stand-in for a missing credential report from, so that a pipeline checked
-//! with either meets the same refusals as live. Must not know requests, rules or credentials.
+//! Owns the one table that live providers, the mock and the stand-in for a missing credential report from, so that a
+//! pipeline checked with any of them meets the same refusals. Must not know requests, rules or credentials.
 
-use pipeline_core::provider::Capabilities;
+use pipeline_core::provider::{Capabilities, ProviderKind};
 
 /// Options of the Claude agent CLI. What only steers this program (retries, telemetry) belongs to the steps.
 const CLAUDE_OPTIONS: &[&str] = &[
@@ -39,35 +39,56 @@ const CLAUDE_OPTIONS: &[&str] = &[
     "verbose",
 ];
 
-/// What the live backend `name` honours. A name that is not built in is taken for an OpenAI-compatible service, as
-/// entries of `providers` are.
-pub(crate) fn capabilities(name: &str) -> Capabilities {
-    if name == "claude" {
-        Capabilities {
+const ANTHROPIC_OPTIONS: &[&str] = &["cache_prompt", "effort", "stop_sequences", "thinking_budget"];
+const GEMINI_OPTIONS: &[&str] = &["safety_settings", "seed", "stop_sequences", "thinking_budget"];
+const OPENAI_OPTIONS: &[&str] = &["effort", "seed", "stop_sequences"];
+
+/// Every kind that entries of `providers` may name.
+pub fn kinds() -> Vec<ProviderKind> {
+    let kind = |name, built_in| ProviderKind { name, built_in, capabilities: capabilities(name) };
+    vec![
+        kind("claude", &["claude"]),
+        kind("anthropic", &[]),
+        kind("gemini", &["gemini"]),
+        kind("openai", &["openai"]),
+        kind("ollama", &["ollama"]),
+    ]
+}
+
+/// What a backend of that kind honours. The built-in providers are named after their kinds; any other name is taken for
+/// an OpenAI-compatible service.
+pub(crate) fn capabilities(kind: &str) -> Capabilities {
+    let service = Capabilities {
+        structured_output: true,
+        functions: true,
+        sampling: true,
+        max_output_tokens: true,
+        images: true,
+        documents: true,
+        ..Capabilities::default()
+    };
+    match kind {
+        "claude" => Capabilities {
             structured_output: true,
             functions: true,
             sessions: true,
             agent: true,
             options: CLAUDE_OPTIONS,
             ..Capabilities::default()
-        }
-    } else {
-        Capabilities {
-            structured_output: true,
-            functions: true,
-            sampling: true,
-            max_output_tokens: true,
-            ..Capabilities::default()
-        }
+        },
+        "anthropic" => Capabilities { options: ANTHROPIC_OPTIONS, ..service },
+        "gemini" => Capabilities { options: GEMINI_OPTIONS, ..service },
+        _ => Capabilities { options: OPENAI_OPTIONS, documents: kind == "openai", ..service },
     }
 }
 
-/// The model that the backend `name` uses when a step names none.
-pub(crate) fn default_model(name: &str) -> &'static str {
-    match name {
-        "claude" => "sonnet",
+/// The model that a backend of that kind uses when a step names none.
+pub(crate) fn default_model(kind: &str) -> &'static str {
+    match kind {
+        "claude" | "anthropic" => "sonnet",
         "gemini" => "gemini-2.5-flash",
         "openai" => "gpt-5-mini",
+        "ollama" => "llama3.2",
         _ => "mock",
     }
 }

@@ -4,12 +4,18 @@
 
 use std::sync::Arc;
 
-use pipeline_core::provider::Provider;
+use pipeline_core::provider::{Provider, ProviderEntry};
 
 use crate::mock::{CallLog, MockProvider, MockRules};
 
 /// Names of the built-in backends.
 const NAMES: [&str; 4] = ["claude", "gemini", "openai", "ollama"];
+
+/// A mock in the place of an entry of `providers`, which counts calls by itself.
+pub fn mock_for(entry: &ProviderEntry, rules: Arc<MockRules>) -> Arc<dyn Provider> {
+    let mock = MockProvider::new(entry.name.clone(), rules);
+    Arc::new(mock.in_place_of(&entry.kind, entry.model.clone()))
+}
 
 /// A mock for every built-in backend, all scripted by `rules`.
 ///

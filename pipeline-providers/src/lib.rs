@@ -11,10 +11,15 @@
 
 // Declaration order is reading order: from leaf to root.
 mod backend;
+mod secret;
+mod prices;
 mod unavailable;
 mod mock;
 mod catalog;
 
-pub use catalog::mocks;
+pub use backend::kinds;
+pub use catalog::{mock_for, mocks};
 pub use mock::{MockProvider, MockRules};
+pub use prices::PriceTable;
+pub use secret::Secret;
 pub use unavailable::Unavailable;

@@ -56,6 +56,8 @@ const ECHO: usize = 60;
 #[derive(Debug)]
 pub struct MockProvider {
     name: String,
+    kind: String,
+    default_model: String,
     rules: Arc<MockRules>,
     log: Arc<CallLog>,
 }
@@ -68,11 +70,21 @@ impl MockProvider {
 
     /// The stand-in for the backend `name`, which counts calls in `log`.
     pub(crate) fn sharing(name: impl Into<String>, rules: Arc<MockRules>, log: Arc<CallLog>) -> Self {
-        Self { name: name.into(), rules, log }
+        let name = name.into();
+        let default_model = backend::default_model(&name).to_owned();
+        Self { kind: name.clone(), name, default_model, rules, log }
+    }
+
+    /// The same as a stand-in for a backend of `kind`, whose steps use `model` when they name none.
+    #[must_use]
+    pub fn in_place_of(mut self, kind: &str, model: Option<String>) -> Self {
+        kind.clone_into(&mut self.kind);
+        self.default_model = model.unwrap_or_else(|| backend::default_model(kind).to_owned());
+        self
     }
 
     fn model<'a>(&'a self, request: &'a ModelRequest) -> &'a str {
-        request.model.as_deref().unwrap_or_else(|| backend::default_model(&self.name))
+        request.model.as_deref().unwrap_or(&self.default_model)
     }
 
     /// The call's number at its step and the rule that answers it.
@@ -178,11 +190,11 @@ impl Provider for MockProvider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        backend::capabilities(&self.name)
+        backend::capabilities(&self.kind)
     }
 
     fn default_model(&self) -> &str {
-        backend::default_model(&self.name)
+        &self.default_model
     }
 
     fn worst_case(&self, request: &ModelRequest) -> WorstCase {

@@ -67,6 +67,10 @@ const AGENT: [&str; 17] = [
     "fallback_model",
 ];
 
+/// Options that services reached over HTTP have, beside the step's own keys.
+const SERVICE: [&str; 6] =
+    ["thinking_budget", "effort", "stop_sequences", "seed", "cache_prompt", "safety_settings"];
+
 /// Whether a written type is a model step.
 pub fn is_model(written: &str) -> bool {
     MODELS.contains(&written)
@@ -240,7 +244,7 @@ impl Model<'_> {
                 }
                 "timeout_ms" => self.timeout = Some(entry.clone()),
                 "retry_config" => later(entry, report),
-                key if AGENT.contains(&key) => self.options.push(entry.clone()),
+                key if AGENT.contains(&key) || SERVICE.contains(&key) => self.options.push(entry.clone()),
                 key if NO_EFFECT.contains(&key) => {
                     let message = format!("`{key}` has no effect");
                     let finding = Diagnostic::note("E0110", entry.key_span, message);

@@ -1,7 +1,8 @@
 //! The only way to a [`Plan`]: the whole tree is read, and every finding is reported at once.
 //!
 //! Owns [`compile`]. Reading order: `keys.rs` (maps, key by key), `names.rs` (what names mean), `text.rs` (expressions),
-//! `fields.rs` (a leaf's configuration against its schema), `policy.rs` (retries, budgets), `steps.rs`, `control.rs`,
+//! `fields.rs` (a leaf's configuration against its schema), `policy.rs` (retries, budgets),
+//! `providers.rs`, `steps.rs`, `control.rs`,
 //! `workflow.rs`. Must not know how a plan is run, nor any step or provider by name beyond the catalog.
 
 mod keys;
@@ -9,16 +10,18 @@ mod names;
 mod text;
 mod fields;
 mod policy;
+mod providers;
 mod steps;
 mod control;
 mod workflow;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::diagnostic::{Diagnostic, Report, Span};
 use crate::plan::{Block, Pipeline, PipelineId, Plan, StepPlan};
+use crate::provider::ProviderEntry;
 use crate::source::{SourceLoader, SourceMap, SourceRef};
 use crate::value::Hash;
 
@@ -64,6 +67,8 @@ struct Compiler<'a> {
     steps: Vec<StepPlan>,
     /// Names of lists of steps, with their places: see `names::Seen`.
     lists: Vec<HashMap<Arc<str>, usize>>,
+    /// Entries of `providers` of every pipeline so far, with their places.
+    providers: BTreeMap<String, (ProviderEntry, Span)>,
     /// The pipeline that is being compiled.
     scope: PipelineScope,
     /// Files that are being compiled, outermost first, with their pipelines.
@@ -104,6 +109,7 @@ pub fn compile_with_sources(
         blocks: Vec::new(),
         steps: Vec::new(),
         lists: Vec::new(),
+        providers: BTreeMap::new(),
         scope: PipelineScope::default(),
         stack: Vec::new(),
     };
@@ -124,6 +130,7 @@ impl Compiler<'_> {
             blocks: self.blocks,
             steps: self.steps,
             sources: self.sources,
+            providers: self.providers.into_values().map(|(entry, _)| entry).collect(),
             links: self.links,
             fingerprint,
         };

@@ -47,6 +47,8 @@ pub(super) struct PipelineScope {
     pub(super) transforms: BTreeMap<String, String>,
     /// `functions`.
     pub(super) functions: BTreeMap<String, Node>,
+    /// `providers`: name and kind.
+    pub(super) providers: BTreeMap<String, String>,
     /// `defaults`.
     pub(super) defaults: Option<Node>,
 }

@@ -439,14 +439,19 @@ impl Compiler<'_> {
         if let (Some(node), Some(_)) = (field("provider"), field("prompt"))
             && let Some(name) = node.as_text().filter(|n| !n.contains("{{"))
             && self.catalog.provider(name).is_none()
+            && !self.scope.providers.contains_key(name)
         {
-            let known: Vec<&str> = self.catalog.providers().map(|p| p.name()).collect();
+            let built_in = self.catalog.providers().map(|p| p.name());
+            let known: Vec<&str> = built_in.chain(self.scope.providers.keys().map(String::as_str)).collect();
             let finding = Diagnostic::error("E0403", node.span, format!("there is no provider `{name}`"));
             let finding = match closest(name, known.iter().copied()) {
                 Some(near) => finding.suggest(near),
                 None => finding.help(format!("it is one of {}", known.join(", "))),
             };
             self.report.push(finding.at(&place.path));
+        }
+        if field("prompt").is_some() {
+            self.check_abilities(entries, place);
         }
         for part in field("prompt").map(Node::items).unwrap_or_default() {
             let Some(path) =

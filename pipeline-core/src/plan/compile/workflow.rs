@@ -17,8 +17,7 @@ use crate::source::SourceRef;
 const MOST_PIPELINES: usize = 1000;
 
 /// Keys of the workflow that are known and not built yet.
-const LATER: [&str; 11] = [
-    "providers",
+const LATER: [&str; 10] = [
     "tools",
     "mcp_servers",
     "agents",
@@ -193,6 +192,7 @@ impl Compiler<'_> {
                 self.report.push(Diagnostic::warning("E0112", entry.key_span, message));
             }
         }
+        self.provider_entries(&mut keys);
         self.defaults(&mut keys);
         for key in ["functions", "gemini_functions"] {
             for entry in keys.get(key).map(Node::entries).unwrap_or_default() {
@@ -467,6 +467,7 @@ fn inherited(outer: &PipelineScope, child: Option<Inherits>) -> PipelineScope {
         PipelineScope { knows_globals: true, functions: BTreeMap::new(), ..PipelineScope::default() };
     if inherits.defaults {
         scope.defaults.clone_from(&outer.defaults);
+        scope.providers.clone_from(&outer.providers);
     }
     if inherits.functions {
         scope.functions.clone_from(&outer.functions);
