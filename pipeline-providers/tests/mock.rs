@@ -147,8 +147,12 @@ async fn sessions_are_named_by_the_seed_and_the_path() {
 fn a_mock_reports_what_the_live_backend_honours() {
     let all = mocks(Arc::new(MockRules::default()));
     let models: Vec<_> = all.iter().map(|p| (p.name(), p.default_model())).collect();
-    let expected =
-        [("claude", "sonnet"), ("gemini", "gemini-2.5-flash"), ("openai", "gpt-5-mini"), ("ollama", "llama3.2")];
+    let expected = [
+        ("claude", "sonnet"),
+        ("gemini", "gemini-2.5-flash"),
+        ("openai", "gpt-5-mini"),
+        ("ollama", "llama3.2"),
+    ];
     assert_eq!(models, expected);
     for provider in &all {
         let can = provider.capabilities();
