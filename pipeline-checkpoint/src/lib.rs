@@ -1,7 +1,7 @@
-//! Runs, conversations and snapshots on disk, and their twins in memory.
+//! Runs, conversations, snapshots and tapes on disk, and their twins in memory.
 //!
 //! Owns [`FileStore`] (one directory per run: manifest, sources, an append-only journal, large values), [`FileSessions`] (one
-//! append-only file per conversation) and [`FileSnapshots`]; [`MemoryStore`], [`MemorySessions`] and [`MemorySnapshots`] keep the
+//! append-only file per conversation), [`FileSnapshots`] and [`FileTape`]; [`MemoryStore`], [`MemorySessions`] and [`MemorySnapshots`] keep the
 //! same promises without a disk. Both kinds pass `pipeline_core::conformance`.
 //! Must not know what facts mean, apart from the few that tell a run's status. The formats are described for readers
 //! in `docs/run-log-format.md` and `docs/session-format.md`; the version of a run's is [`FORMAT`].
@@ -28,11 +28,16 @@ mod session_record;
 mod session_file;
 mod session_memory;
 mod snapshot;
+mod redact;
+mod difference;
+mod tape;
 
 pub use file::FileStore;
 pub use line::FORMAT;
 pub use memory::MemoryStore;
+pub use redact::{MARK, Redactor};
 pub use session_file::FileSessions;
 pub use session_memory::MemorySessions;
 pub use session_record::SESSION_FORMAT;
 pub use snapshot::{FileSnapshots, MemorySnapshots, SNAPSHOT_FORMAT};
+pub use tape::{FileTape, TAPE_FORMAT, TapedRun};

@@ -11,4 +11,5 @@ mod growth;
 mod listing;
 mod ownership;
 mod sessions;
+mod tapes;
 mod torn;

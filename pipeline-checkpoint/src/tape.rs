@@ -1,0 +1,303 @@
+//! Recordings of a run's effects.
+//!
+//! Owns [`FileTape`]: while recording it keeps the request and the result of every effect, secrets taken out; while replaying it
+//! answers from them and nothing else, and a request that is not the recorded one is told by its first difference.
+//! Must not know what effects do. The format is described in `docs/tape-format.md`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pipeline_core::clock::Timestamp;
+use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::store::{StoreError, Tape, TapedEffect};
+use pipeline_core::value::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::blob;
+use crate::chain::{self, Chain, ChainEnd};
+use crate::difference;
+use crate::disk;
+use crate::line::Kind;
+use crate::redact::Redactor;
+use crate::session_file::refused;
+
+/// Version of tapes that this program writes, and the newest that it reads.
+pub const TAPE_FORMAT: u32 = 1;
+
+const KIND: Kind = Kind { magic: "pipeline-tape", format: TAPE_FORMAT };
+const FILE: &str = "tape.log";
+
+/// The run that a tape was recorded of: what a replay must have in common with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapedRun {
+    /// Its id: a run that is resumed goes on recording.
+    pub run_id: String,
+    /// The workflow's name.
+    pub workflow: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// What it invented followed from it.
+    pub seed: u64,
+    /// `live`, `mock`, `mixed`.
+    pub mode: String,
+}
+
+/// The first line's JSON.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    program: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Entry {
+    Run(TapedRun),
+    Effect(Effect),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Effect {
+    path: String,
+    turn: u32,
+    ordinal: u32,
+    name: String,
+    request: Value,
+    #[serde(flatten)]
+    result: Outcome,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Ok(Value),
+    Error(StepError),
+}
+
+/// A tape in a directory, which records or replays.
+pub struct FileTape {
+    redactor: Redactor,
+    mode: Mode,
+}
+
+enum Mode {
+    Record(Mutex<Writer>),
+    Replay(Recorded),
+}
+
+struct Writer {
+    path: PathBuf,
+    /// Its lock keeps other recorders out.
+    file: File,
+    end: Option<ChainEnd>,
+    /// The first error of writing.
+    poison: Option<String>,
+}
+
+/// Effects by step path and logical attempt, then by ordinal. What was recorded last counts.
+#[derive(Default)]
+struct Recorded(HashMap<(String, u32), BTreeMap<u32, Effect>>);
+
+impl FileTape {
+    /// Records into `dir`, which is made. A tape that is there must be of the same run: then it goes on.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be written, is damaged, is recorded into by another process, or is of another run.
+    pub fn record(dir: &Path, run: &TapedRun, redactor: Redactor) -> Result<Self, StoreError> {
+        disk::create_shared_dir(dir).map_err(|error| disk::directory_error(dir, &error))?;
+        let path = dir.join(FILE);
+        let failed = |error: &io::Error| disk::write_error(&path, error);
+        let refuse = |message: String| StoreError::Write { path: path.clone(), message };
+        let file = open(&path).map_err(|error| failed(&error))?;
+        file.try_lock().map_err(|_| refuse("another process records into it".to_owned()))?;
+        let bytes = disk::read(&path)?.unwrap_or_default();
+        let mut before = None;
+        let chain = read(&path, &bytes, |entry| {
+            if let Entry::Run(run) = entry {
+                before.get_or_insert(run);
+            }
+        })?;
+        if let Some(before) = before.filter(|before| before.run_id != run.run_id) {
+            return Err(refuse(format!(
+                "it has the tape of run {} already; record into another directory, or remove that one",
+                before.run_id
+            )));
+        }
+        let end = chain.as_ref().map(|chain| chain.end);
+        // What a crash left half written is no effect.
+        file.set_len(end.map_or(0, |end| end.length)).map_err(|error| failed(&error))?;
+        let mut writer = Writer { path, file, end, poison: None };
+        if end.is_none() {
+            writer.write(&Entry::Run(run.clone()))?;
+            disk::sync_dir(dir).map_err(|error| disk::directory_error(dir, &error))?;
+        }
+        Ok(Self { redactor, mode: Mode::Record(Mutex::new(writer)) })
+    }
+
+    /// Replays what is in `dir`. `redactor` keeps secrets out of what a miss tells.
+    ///
+    /// # Errors
+    /// [`StoreError`] when there is no tape, or it is damaged.
+    pub fn replay(dir: &Path, redactor: Redactor) -> Result<(Self, TapedRun), StoreError> {
+        let path = dir.join(FILE);
+        let missing =
+            |message: &str| StoreError::Directory { path: path.clone(), message: message.to_owned() };
+        let bytes = disk::read(&path)?.ok_or_else(|| missing("there is no tape"))?;
+        let (mut run, mut recorded) = (None, Recorded::default());
+        read(&path, &bytes, |entry| match entry {
+            Entry::Run(first) => {
+                run.get_or_insert(first);
+            }
+            Entry::Effect(effect) => {
+                let attempt = recorded.0.entry((effect.path.clone(), effect.turn)).or_default();
+                attempt.insert(effect.ordinal, effect);
+            }
+        })?;
+        let run = run.ok_or_else(|| missing("the tape is empty"))?;
+        Ok((Self { redactor, mode: Mode::Replay(recorded) }, run))
+    }
+}
+
+#[async_trait]
+impl Tape for FileTape {
+    async fn play(&self, effect: &TapedEffect<'_>) -> Result<Option<Value>, StepError> {
+        let Mode::Replay(recorded) = &self.mode else { return Ok(None) };
+        match recorded.find(effect, &self.redactor)? {
+            Outcome::Ok(value) => Ok(Some(value.clone())),
+            Outcome::Error(error) => Err(error.clone()),
+        }
+    }
+
+    async fn record(
+        &self,
+        effect: &TapedEffect<'_>,
+        result: &Result<Value, StepError>,
+    ) -> Result<(), StepError> {
+        let Mode::Record(writer) = &self.mode else { return Ok(()) };
+        let details = result.as_ref().err().map(|error| &error.details);
+        let values = [Some(effect.request), result.as_ref().ok(), details];
+        if !values.into_iter().flatten().all(|value| blob::is_within(value, blob::MAX_DEPTH - 8)) {
+            let message =
+                format!("effect `{}` of `{}` is nested too deep to be taped", effect.name, effect.key.path);
+            return Err(StepError::new(ErrorKind::Environment, message).help("run it without --record"));
+        }
+        let result = match result {
+            Ok(value) => Outcome::Ok(self.redactor.value(value)),
+            Err(error) => Outcome::Error(StepError {
+                message: self.redactor.text(&error.message),
+                help: error.help.as_deref().map(|help| self.redactor.text(help)),
+                details: self.redactor.value(&error.details),
+                ..*error
+            }),
+        };
+        let entry = Entry::Effect(Effect {
+            path: effect.key.path.as_str().to_owned(),
+            turn: effect.key.turn,
+            ordinal: effect.ordinal,
+            name: effect.name.to_owned(),
+            request: self.redactor.value(effect.request),
+            result,
+        });
+        writer.lock().write(&entry).map_err(|error| refused(&error))
+    }
+}
+
+impl Writer {
+    /// Appends an entry. It reaches the disk when the system sees fit: a tape is made again, where a journal cannot be.
+    fn write(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        let refuse = |message: String| StoreError::Write { path: self.path.clone(), message };
+        if let Some(first) = &self.poison {
+            return Err(refuse(format!("an earlier write failed ({first}), so nothing more is taped")));
+        }
+        let payload = serde_json::to_vec(entry).map_err(|error| refuse(error.to_string()))?;
+        let head = Head { program: env!("CARGO_PKG_VERSION").to_owned() };
+        let (bytes, end) = chain::extend(KIND, &head, self.end, &payload).map_err(refuse)?;
+        if let Err(error) = self.file.write_all(&bytes) {
+            self.poison = Some(error.to_string());
+            return Err(disk::write_error(&self.path, &error));
+        }
+        self.end = Some(end);
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // A tape that is cut by a power failure is a shorter tape.
+        let _ = self.file.sync_data();
+    }
+}
+
+impl Recorded {
+    fn find(&self, effect: &TapedEffect<'_>, redactor: &Redactor) -> Result<&Outcome, StepError> {
+        let (path, turn) = (effect.key.path.as_str(), effect.key.turn);
+        let what =
+            format!("effect `{}` of step `{path}` (attempt {turn}, place {})", effect.name, effect.ordinal);
+        let attempt = self.0.get(&(path.to_owned(), turn));
+        let Some(found) = attempt.and_then(|effects| effects.get(&effect.ordinal)) else {
+            let help = match (attempt, self.0.keys().find(|(other, _)| other == path)) {
+                (Some(effects), _) => {
+                    format!(
+                        "the tape has {} of this attempt: the step does more than it did",
+                        count(effects.len())
+                    )
+                }
+                (None, Some(_)) => {
+                    "the tape has other attempts of this step: it was retried differently".to_owned()
+                }
+                (None, None) => {
+                    "the tape has no effect of this step: it is new, or has another name".to_owned()
+                }
+            };
+            return Err(miss(format!("the tape has no {what}"), help, Value::Null));
+        };
+        if found.name != effect.name {
+            let message = format!("the tape has effect `{}` in the place of {what}", found.name);
+            let help = "the step does other things than it did".to_owned();
+            return Err(miss(message, help, json!({"expected": found.name, "got": effect.name})));
+        }
+        match difference::first(&found.request, &redactor.value(effect.request)) {
+            None => Ok(&found.result),
+            Some(differs) => {
+                let place = if differs.path.is_empty() { "as a whole" } else { differs.path.as_str() };
+                let message = format!(
+                    "the request of {what} is not the recorded one at {place}: the tape has {}, and now it is {}",
+                    differs.expected, differs.got
+                );
+                let help = "undo the change".to_owned();
+                let details = json!({"path": differs.path, "expected": differs.expected, "got": differs.got});
+                Err(miss(message, help, details))
+            }
+        }
+    }
+}
+
+fn count(effects: usize) -> String {
+    if effects == 1 { "one effect".to_owned() } else { format!("{effects} effects") }
+}
+
+fn miss(message: String, help: String, details: Value) -> StepError {
+    StepError::new(ErrorKind::Environment, message)
+        .help(format!("{help}; or record the run again with --record"))
+        .details(details)
+}
+
+fn read(path: &Path, bytes: &[u8], mut each: impl FnMut(Entry)) -> Result<Option<Chain<Head>>, StoreError> {
+    chain::read(KIND, path, bytes, |payload| {
+        let value = blob::parse(payload)?;
+        each(serde_json::from_value(value).map_err(|error| error.to_string())?);
+        Ok(())
+    })
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
