@@ -187,12 +187,13 @@ impl Tape for FileTape {
         }
         let result = match result {
             Ok(value) => Outcome::Ok(self.redactor.value(value)),
-            Err(error) => Outcome::Error(StepError {
-                message: self.redactor.text(&error.message),
-                help: error.help.as_deref().map(|help| self.redactor.text(help)),
-                details: self.redactor.value(&error.details),
-                ..*error
-            }),
+            Err(error) => {
+                let mut error = error.clone();
+                error.message = self.redactor.text(&error.message);
+                error.help = error.help.map(|help| self.redactor.text(&help));
+                error.details = self.redactor.value(&error.details);
+                Outcome::Error(error)
+            }
         };
         let entry = Entry::Effect(Effect {
             path: effect.key.path.as_str().to_owned(),
