@@ -2,23 +2,29 @@
 //!
 //! Owns [`Expr`], [`Template`], [`Dynamic`] and [`Names`]. Wraps minijinja, which no other module names (beside
 //! `value.rs`, which caches a conversion). Must not know where names come from: a [`Names`] is handed in.
-//! Next: `expr/rewrite.rs` for our words on top of Jinja, `expr/functions.rs` for the functions.
+//! Next: `expr/parse.rs` and `expr/write.rs` (our words on top of
+//! Jinja), `expr/functions.rs`, `expr/reference.rs`.
 
 mod token;
-mod rewrite;
+mod tree;
+mod reference;
+mod parse;
+mod write;
 mod statement;
 mod functions;
 mod language;
+mod legacy;
 mod row;
 mod dynamic;
 #[cfg(test)]
 mod tests;
 
 pub use dynamic::{Bound, Dynamic};
-pub use functions::{FunctionDoc, reference};
-pub use language::{Expr, ExprError, Read, Template};
-pub use rewrite::rewrite_legacy;
+pub use language::{Expr, ExprError, Read, Template, Words};
+pub use legacy::rewrite_legacy;
+pub use reference::{Group, ReferenceEntry, reference};
 pub use row::RowExpr;
+use write::NAMESPACES;
 
 use crate::clock::Timestamp;
 use crate::value::Data;

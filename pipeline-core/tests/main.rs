@@ -1,7 +1,9 @@
-//! The engine and the schedule from the outside, on scripted steps and a store in memory.
+//! The language by its cases; the engine and the schedule from the outside, on scripted steps and a store in memory.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "expr/cases.rs"]
+mod cases;
 #[path = "engine/control.rs"]
 mod control;
 #[path = "engine/fuzz.rs"]

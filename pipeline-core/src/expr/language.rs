@@ -3,16 +3,16 @@
 //! Owns [`Expr`], [`Template`], [`Read`] and [`ExprError`]. The engine underneath is minijinja, with fuel and without any way
 //! to reach files or the environment. Next: `rewrite.rs` for what is on top of it, `functions.rs` for the functions.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
-use minijinja::value::ValueKind;
 use minijinja::{Environment, ErrorKind, Expression, UndefinedBehavior};
 
-use crate::expr::rewrite::{Output, expression};
-use crate::expr::statement::template;
+use crate::expr::functions::support::{self, Located, NOW, map_value, printed, to_json};
+use crate::expr::parse::Parser;
+use crate::expr::statement::{end_of, shifted, template};
+use crate::expr::write::{Around, NAMESPACES, Output, free, write};
 use crate::expr::{Names, functions};
 use crate::value::Value;
 
@@ -25,23 +25,20 @@ const FUEL_DATA_SOURCE: u64 = 1_000_000;
 /// Bytes that one template may render to.
 const LONGEST_OUTPUT: usize = 16 << 20;
 
+/// Macros and recursive loops within each other.
+const DEEPEST_MACRO: usize = 64;
+
 /// Texts longer than this are compiled with room for deep recursion.
 const SHALLOW: usize = 256;
 
-/// Names that are objects of the scope: one field of them is asked for at a time.
-pub(super) const NAMESPACES: [&str; 11] = [
-    "steps",
-    "inputs",
-    "state",
-    "variables",
-    "global_vars",
-    "loop",
-    "turn",
-    "workflow",
-    "run",
-    "env",
-    "local",
-];
+/// Words that the text of an expression may use beside its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Words<'a> {
+    /// Step names with hyphens, which count as one name.
+    pub names: &'a [&'a str],
+    /// What `previous_response` is called; `None` = there is none, and it is reported among what is read.
+    pub previous: Option<&'a str>,
+}
 
 /// Something that an expression reads: a root name, and the field of it where that is fixed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +47,8 @@ pub struct Read {
     pub root: String,
     /// First field when it is a constant (`steps.a`, `steps['a']`).
     pub field: Option<String>,
+    /// The fields of the path as far as they are constant; the first is `field`.
+    pub path: Vec<String>,
     /// True when the expression copes with its absence (`exists`, `is defined`, `default`).
     pub optional: bool,
     /// Byte range of the reference within the text that was compiled.
@@ -96,25 +95,27 @@ fn environment(fuel: u64) -> Environment<'static> {
     let mut env = Environment::new();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
     env.set_fuel(Some(fuel));
-    env.set_recursion_limit(64);
+    env.set_recursion_limit(DEEPEST_MACRO);
     env.set_debug(true);
     if let Ok(syntax) = minijinja::syntax::SyntaxConfig::builder().keep_trailing_newline(true).build() {
         env.set_syntax(syntax);
     }
     env.set_formatter(|out, state, value| {
-        if value.is_undefined() {
-            return Err(minijinja::Error::new(ErrorKind::UndefinedError, "the value is not there"));
+        if value.as_str().is_some() {
+            return minijinja::escape_formatter(out, state, value);
         }
-        match value.kind() {
-            ValueKind::None => out.write_str("null").map_err(minijinja::Error::from),
-            ValueKind::Bool | ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => {
-                let json = functions::to_json(value)?;
-                out.write_str(&json.to_string()).map_err(minijinja::Error::from)
-            }
-            _ => minijinja::escape_formatter(out, state, value),
-        }
+        let text = printed(value)?;
+        support::pay(state, text.len())?;
+        out.write_str(&text).map_err(minijinja::Error::from)
     });
-    functions::install(&mut env);
+    functions::install(&mut env, with_fuel);
+    env
+}
+
+/// An engine with so much fuel, for what is evaluated within an evaluation.
+fn with_fuel(fuel: u64) -> Environment<'static> {
+    let mut env = EXPRESSIONS.clone();
+    env.set_fuel(Some(fuel));
     env
 }
 
@@ -123,39 +124,62 @@ fn compile<T: Send>(text: &str, work: impl FnOnce() -> T + Send) -> T {
     if text.len() > SHALLOW { crate::stack::with_room(work) } else { work() }
 }
 
+/// The text as plain Jinja.
+fn rewritten(text: &str, offset: usize, words: &Words<'_>, is_row: bool) -> Result<Output, ExprError> {
+    let mut rewritten = Output::default();
+    let around = Around { offset, binding: &free, is_row, in_text: false, previous: words.previous };
+    Parser::new(text, words.names)
+        .and_then(Parser::whole)
+        .map_err(|e| shifted(e, offset))
+        .and_then(|node| write(&node, &around, &mut rewritten))?;
+    Ok(rewritten)
+}
+
 impl Expr {
     /// Compiles an expression. `words` are step names with hyphens, which count as one name.
     ///
     /// # Errors
     /// What is wrong with it, and where.
     pub fn compile(text: &str, words: &[&str]) -> Result<Self, ExprError> {
-        Self::compile_in(text, 0, words, &EXPRESSIONS)
+        Self::compile_at(text, 0, &Words { names: words, previous: None }, false, &EXPRESSIONS)
+    }
+
+    /// Compiles an expression that stands among steps.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn compile_among(text: &str, words: &Words<'_>) -> Result<Self, ExprError> {
+        Self::compile_at(text, 0, words, false, &EXPRESSIONS)
     }
 
     /// Compiles the expression of a `data_source`, which may take more steps.
     ///
     /// # Errors
     /// What is wrong with it, and where.
-    pub fn compile_data_source(text: &str, words: &[&str]) -> Result<Self, ExprError> {
-        Self::compile_in(text, 0, words, &DATA_SOURCES)
+    pub fn compile_data_source(text: &str, words: &Words<'_>) -> Result<Self, ExprError> {
+        Self::compile_at(text, 0, words, false, &DATA_SOURCES)
     }
 
-    fn compile_in(
+    /// Compiles an expression over rows.
+    pub(super) fn compile_row(text: &str, words: &Words<'_>) -> Result<Self, ExprError> {
+        Self::compile_at(text, 0, words, true, &EXPRESSIONS)
+    }
+
+    /// An expression over items as plain Jinja: a list of its value and of what it spent.
+    pub(super) fn rewritten_row(text: &str) -> Result<(String, Vec<Read>), ExprError> {
+        let rewritten = rewritten(text, 0, &Words::default(), true)?;
+        Ok((format!("[{}, _spent()]", rewritten.text), rewritten.reads))
+    }
+
+    fn compile_at(
         text: &str,
         offset: usize,
-        words: &[&str],
+        words: &Words<'_>,
+        is_row: bool,
         env: &'static Environment<'static>,
     ) -> Result<Self, ExprError> {
-        if text.trim().is_empty() {
-            return Err(ExprError {
-                message: "an expression is empty".to_owned(),
-                range: Some(offset..offset + text.len()),
-                help: Some("write a value, for example `steps.a.score > 7`".to_owned()),
-            });
-        }
         compile(text, || {
-            let mut rewritten = Output::default();
-            expression(text, offset, words, &BTreeSet::new(), &mut rewritten)?;
+            let rewritten = rewritten(text, offset, words, is_row)?;
             let code = env
                 .compile_expression_owned(rewritten.text.clone())
                 .map_err(|e| failed(&e, &rewritten, offset, text.len()))?;
@@ -179,7 +203,7 @@ impl Expr {
     /// What it reads and is not there, or what cannot be computed, and where.
     pub fn eval(&self, names: &dyn Names) -> Result<Value, ExprError> {
         let value = self.raw(names)?;
-        functions::to_json(&value).map_err(|e| self.error(&e))
+        to_json(&value).map_err(|e| self.error(&e))
     }
 
     /// The truth of its value: false for `false`, `null`, 0, and what is empty.
@@ -196,7 +220,7 @@ impl Expr {
     }
 
     fn raw(&self, names: &dyn Names) -> Result<minijinja::Value, ExprError> {
-        let context = context(self.reads(), names)?;
+        let context = context(self.reads(), names);
         self.0.code.eval(context).map_err(|e| self.error(&e))
     }
 
@@ -218,10 +242,16 @@ impl Template {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn compile(text: &str, words: &[&str]) -> Result<Self, ExprError> {
-        let trimmed = text.trim();
-        if let Some(inside) = single(trimmed) {
-            let offset = text.len() - text.trim_start().len() + 2;
-            let expr = Expr::compile_in(inside, offset, words, &EXPRESSIONS)?;
+        Self::compile_among(text, &Words { names: words, previous: None })
+    }
+
+    /// Compiles a template that stands among steps.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn compile_among(text: &str, words: &Words<'_>) -> Result<Self, ExprError> {
+        if let Some((inside, offset)) = single(text) {
+            let expr = Expr::compile_at(inside, offset, words, false, &EXPRESSIONS)?;
             return Ok(Self(Arc::new(TemplateKind::Single(text.to_owned(), expr))));
         }
         compile(text, || {
@@ -271,7 +301,7 @@ impl Template {
         match &*self.0 {
             TemplateKind::Single(_, expr) => expr.eval(names),
             TemplateKind::Text(compiled) => {
-                let context = context(&compiled.rewritten.reads, names)?;
+                let context = context(&compiled.rewritten.reads, names);
                 let failed = |e: &minijinja::Error| failed(e, &compiled.rewritten, 0, compiled.source.len());
                 let template = compiled.code.get_template("t").map_err(|e| failed(&e))?;
                 let text = template.render(context).map_err(|e| failed(&e))?;
@@ -291,28 +321,22 @@ impl Template {
     }
 }
 
-/// The inside of a text that is exactly one `{{ … }}`.
-fn single(text: &str) -> Option<&str> {
-    let inside = text.strip_prefix("{{")?.strip_suffix("}}")?;
+/// The inside of a text that is exactly one `{{ … }}`, and where it stands.
+fn single(text: &str) -> Option<(&str, usize)> {
+    let lead = text.len() - text.trim_start().len();
+    let rest = text.trim().strip_prefix("{{")?;
+    let end = end_of(rest, "}}", true).filter(|end| end + 2 == rest.len())?;
+    let inside = &rest[..end];
     // `{{- … -}}` trims like Jinja; alone it means the same.
-    let inside = inside.strip_prefix('-').unwrap_or(inside);
-    let outside_quotes = |sign: &str| {
-        let mut quote = None;
-        let bytes = inside.as_bytes();
-        (0..bytes.len()).any(|i| {
-            match (quote, bytes[i]) {
-                (None, q @ (b'"' | b'\'')) => quote = Some(q),
-                (Some(q), b) if q == b => quote = None,
-                _ => {}
-            }
-            quote.is_none() && inside[..].get(i..).is_some_and(|rest| rest.starts_with(sign))
-        })
-    };
-    (!outside_quotes("}}") && !outside_quotes("{{") && !outside_quotes("{%")).then_some(inside)
+    let inside = inside.strip_suffix('-').unwrap_or(inside);
+    match inside.strip_prefix('-') {
+        Some(inside) => Some((inside, lead + 3)),
+        None => Some((inside, lead + 2)),
+    }
 }
 
 /// The few values that an expression reads.
-fn context(reads: &[Read], names: &dyn Names) -> Result<minijinja::Value, ExprError> {
+fn context(reads: &[Read], names: &dyn Names) -> minijinja::Value {
     let mut roots: Vec<(&str, minijinja::Value)> = Vec::new();
     for read in reads {
         if roots.iter().any(|(root, _)| *root == read.root) {
@@ -326,42 +350,26 @@ fn context(reads: &[Read], names: &dyn Names) -> Result<minijinja::Value, ExprEr
                 let Some(field) = read.field.as_deref().filter(|f| fields.iter().all(|(n, _)| n != f)) else {
                     continue;
                 };
-                match names.get(&read.root, Some(field)) {
-                    Some(value) => fields.push((field, value.template_value())),
-                    None if is_optional(reads, read) => {}
-                    None => return Err(unknown(read)),
+                // What is not there is told where it is used, if it is.
+                if let Some(value) = names.get(&read.root, Some(field)) {
+                    fields.push((field, value.template_value()));
                 }
             }
-            functions::map_value(fields)
+            map_value(fields)
         } else {
             match names.get(&read.root, None) {
                 Some(value) => value.template_value(),
-                None if is_optional(reads, read) => continue,
-                None => return Err(unknown(read)),
+                None => continue,
             }
         };
         roots.push((&read.root, value));
     }
-    roots.push((functions::NOW, minijinja::Value::from(names.now().0)));
-    Ok(functions::map_value(roots))
-}
-
-/// Whether the expression guards this reference anywhere: `x is defined and x > 3` copes with the absence of `x`.
-fn is_optional(reads: &[Read], read: &Read) -> bool {
-    reads.iter().any(|r| r.optional && r.root == read.root && r.field == read.field)
-}
-
-fn unknown(read: &Read) -> ExprError {
-    let name =
-        read.field.as_ref().map_or_else(|| read.root.clone(), |field| format!("{}.{field}", read.root));
-    ExprError {
-        message: format!("`{name}` has no value here"),
-        range: Some(read.range.clone()),
-        help: Some(format!("check the name, or allow for its absence with `{name} | default(…)`")),
-    }
+    roots.push((NOW, minijinja::Value::from(names.now().0)));
+    map_value(roots)
 }
 
 fn failed(error: &minijinja::Error, rewritten: &Output, offset: usize, length: usize) -> ExprError {
+    let located = std::error::Error::source(error).and_then(|s| s.downcast_ref::<Located>());
     let detail = error.detail().map(str::to_owned);
     let (message, help) = match error.kind() {
         ErrorKind::OutOfFuel => (
@@ -379,10 +387,17 @@ fn failed(error: &minijinja::Error, rewritten: &Output, offset: usize, length: u
             detail.unwrap_or_else(|| error.kind().to_string()),
             Some("see the expression reference for what there is"),
         ),
-        kind => (detail.unwrap_or_else(|| kind.to_string()), None),
+        kind => match detail.unwrap_or_else(|| kind.to_string()) {
+            deep if deep.contains("recursion") => {
+                ("it nests too deep".to_owned(), Some("compute parts of it in `set_variable` steps"))
+            }
+            detail => (detail, None),
+        },
     };
-    let range = error.range().and_then(|r| rewritten.origin(&r)).unwrap_or(offset..offset + length);
-    ExprError { message, range: Some(range), help: help.map(str::to_owned) }
+    let of_engine = || error.range().and_then(|r| rewritten.origin(&r)).unwrap_or(offset..offset + length);
+    let range = located.map_or_else(of_engine, |l| l.range.clone());
+    let help = located.and_then(|l| l.help.clone()).or(help.map(str::to_owned));
+    ExprError { message, range: Some(range), help }
 }
 
 impl fmt::Debug for Expr {

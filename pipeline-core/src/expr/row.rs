@@ -6,8 +6,8 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use crate::expr::language::{NAMESPACES, Read};
-use crate::expr::{Expr, ExprError, Names, functions};
+use crate::expr::functions::support::{ROW, map_value, to_json};
+use crate::expr::{Expr, ExprError, NAMESPACES, Names, Read, Words};
 use crate::value::{Data, Value};
 
 /// An expression over the fields of a row.
@@ -23,7 +23,15 @@ impl RowExpr {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn compile(text: &str, words: &[&str]) -> Result<Self, ExprError> {
-        Ok(Self { expr: Expr::compile(text, words)?, bound: Vec::new() })
+        Self::compile_among(text, &Words { names: words, previous: None })
+    }
+
+    /// Compiles an expression over rows that stands among steps.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn compile_among(text: &str, words: &Words<'_>) -> Result<Self, ExprError> {
+        Ok(Self { expr: Expr::compile_row(text, words)?, bound: Vec::new() })
     }
 
     /// The text as written.
@@ -72,8 +80,8 @@ impl RowExpr {
                 roots.push((&read.root, value));
             }
         }
-        roots.push((functions::ROW, minijinja::Value::from(true)));
-        functions::map_value(roots)
+        roots.push((ROW, minijinja::Value::from(true)));
+        map_value(roots)
     }
 
     /// Its value for a row; null when it comes to a field that the row lacks.
@@ -83,7 +91,7 @@ impl RowExpr {
     pub fn eval(&self, row: &Value) -> Result<Value, ExprError> {
         match self.expr.eval_context(self.context(row)) {
             Ok(value) if value.is_undefined() => Ok(Value::Null),
-            Ok(value) => functions::to_json(&value).map_err(|e| self.expr.error(&e)),
+            Ok(value) => to_json(&value).map_err(|e| self.expr.error(&e)),
             Err(error) if error.kind() == minijinja::ErrorKind::UndefinedError => Ok(Value::Null),
             Err(error) => Err(self.expr.error(&error)),
         }

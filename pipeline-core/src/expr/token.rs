@@ -26,13 +26,35 @@ impl Token<'_> {
         self.start..self.start + self.text.len()
     }
 
+    pub(super) fn end(&self) -> usize {
+        self.start + self.text.len()
+    }
+
     pub(super) fn is(&self, text: &str) -> bool {
         self.text == text && self.kind != Kind::Text
     }
 
-    /// The text of a quoted token, without its quotes.
-    pub(super) fn unquoted(&self) -> Option<&str> {
-        (self.kind == Kind::Text).then(|| &self.text[1..self.text.len() - 1])
+    /// What a quoted text means. An escape that is none stays as it is: `'\d'` is a regular expression.
+    pub(super) fn unquoted(&self) -> String {
+        let inside = &self.text[1..self.text.len() - 1];
+        let mut out = String::with_capacity(inside.len());
+        let mut rest = inside;
+        while let Some(place) = rest.find('\\') {
+            out.push_str(&rest[..place]);
+            let after = &rest[place + 1..];
+            let coded = |digits: &str| char::from_u32(u32::from_str_radix(digits, 16).ok()?);
+            let (meant, length) = match after.chars().next() {
+                Some('n') => (Some('\n'), 1),
+                Some('t') => (Some('\t'), 1),
+                Some('r') => (Some('\r'), 1),
+                Some(same @ ('\\' | '\'' | '"' | '/')) => (Some(same), 1),
+                Some('u') => (after.get(1..5).and_then(coded), 5),
+                _ => (None, 0),
+            };
+            out.push(meant.unwrap_or('\\'));
+            rest = if meant.is_some() { &after[length..] } else { after };
+        }
+        out + rest
     }
 }
 
@@ -72,7 +94,11 @@ fn number(rest: &str) -> usize {
         let is_part = match bytes[end] {
             b'0'..=b'9' | b'_' => true,
             b'.' => bytes.get(end + 1).is_some_and(u8::is_ascii_digit) && !rest[..end].contains('.'),
-            b'e' | b'E' => bytes.get(end + 1).is_some_and(|b| b.is_ascii_digit() || *b == b'-' || *b == b'+'),
+            b'e' | b'E' => {
+                let digit = |at: usize| bytes.get(end + at).is_some_and(u8::is_ascii_digit);
+                let signed = matches!(bytes.get(end + 1), Some(b'-' | b'+'));
+                !rest[..end].contains(['e', 'E']) && (digit(1) || signed && digit(2))
+            }
             b'-' | b'+' => matches!(bytes[end - 1], b'e' | b'E'),
             _ => false,
         };

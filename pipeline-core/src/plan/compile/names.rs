@@ -159,6 +159,11 @@ impl Compiler<'_> {
                     span,
                 );
             }
+            ("previous_response", _) => {
+                let message = format!("there is no previous response here: {}", place.no_previous);
+                let finding = Diagnostic::error("E0211", span, message);
+                self.report.push(finding.help("name the step: `steps.NAME`").at(&place.path));
+            }
             ("loop" | "turn", field) => self.check_loop(field, span, place),
             ("steps" | "state" | "variables" | "env" | "run" | "workflow" | "global_vars", _)
             | ("inputs", None) => {}

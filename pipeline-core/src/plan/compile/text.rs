@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::document::{Node, NodeKind};
-use crate::expr::{Dynamic, Expr, ExprError, RowExpr, Template, rewrite_legacy};
+use crate::expr::{Dynamic, Expr, ExprError, RowExpr, Template, Words, rewrite_legacy};
 use crate::plan::Condition;
 use crate::plan::compile::Compiler;
 use crate::plan::compile::names::Place;
@@ -19,8 +19,8 @@ impl Compiler<'_> {
         if !Template::is_needed(text) {
             return Dynamic::Const(Data::new(text.into()));
         }
-        let text = self.modern(node, text, place);
-        match Template::compile(&text, &self.words()) {
+        let text = self.modern(node, text);
+        match self.with_words(place, |words| Template::compile_among(&text, words)) {
             Ok(template) => {
                 self.check_reads_of(node, &text, template.reads(), place);
                 match template.as_expr() {
@@ -38,8 +38,8 @@ impl Compiler<'_> {
     /// A text that must stay a template, for places that want text.
     pub(super) fn text_template(&mut self, node: &Node, place: &Place) -> Option<Template> {
         let text = node.as_text()?;
-        let text = self.modern(node, text, place);
-        match Template::compile(&text, &self.words()) {
+        let text = self.modern(node, text);
+        match self.with_words(place, |words| Template::compile_among(&text, words)) {
             Ok(template) => {
                 self.check_reads_of(node, &text, template.reads(), place);
                 Some(template)
@@ -59,9 +59,9 @@ impl Compiler<'_> {
                 self.rewritten(node, bare, &modern);
                 modern
             }
-            None => self.modern(node, bare, place),
+            None => bare.to_owned(),
         };
-        match Expr::compile_data_source(&text, &self.words()) {
+        match self.with_words(place, |words| Expr::compile_data_source(&text, words)) {
             Ok(expr) => {
                 self.check_reads_of(node, &text, expr.reads(), place);
                 Some(expr)
@@ -79,7 +79,7 @@ impl Compiler<'_> {
             self.report.push(Diagnostic::error("E0103", node.span, "an expression over rows must be text"));
             return Dynamic::Const(Data::null());
         };
-        match RowExpr::compile(unwrapped(text), &self.words()) {
+        match self.with_words(place, |words| RowExpr::compile_among(unwrapped(text), words)) {
             Ok(row) => {
                 // Other names may be fields of the rows.
                 let of_scope = ["steps", "inputs", "state", "variables", "global_vars", "loop"];
@@ -137,9 +137,9 @@ impl Compiler<'_> {
         }
     }
 
-    fn words(&self) -> Vec<&str> {
-        // The names live as long as the scope; the list is short.
-        self.scope.hyphenated.iter().map(String::as_str).collect()
+    fn with_words<T>(&self, place: &Place, compile: impl FnOnce(&Words<'_>) -> T) -> T {
+        let names: Vec<&str> = self.scope.hyphenated.iter().map(String::as_str).collect();
+        compile(&Words { names: &names, previous: place.previous.as_deref() })
     }
 
     fn check_reads_of(&mut self, node: &Node, text: &str, reads: &[crate::expr::Read], place: &Place) {
@@ -179,9 +179,9 @@ impl Compiler<'_> {
         }
     }
 
-    /// The text with `previous_response` and legacy references in their modern spelling.
-    fn modern(&mut self, node: &Node, text: &str, place: &Place) -> String {
-        if !text.contains(':') && !text.contains("previous_response") {
+    /// The text with legacy references in their modern spelling.
+    fn modern(&mut self, node: &Node, text: &str) -> String {
+        if !text.contains(':') {
             return text.to_owned();
         }
         let mut out = String::with_capacity(text.len());
@@ -195,35 +195,12 @@ impl Compiler<'_> {
                     self.rewritten(node, inside.trim(), &modern);
                     out.push_str(&format!(" {modern} "));
                 }
-                None => out.push_str(&self.previous(node, inside, place)),
+                None => out.push_str(inside),
             }
             out.push_str("}}");
             rest = &rest[close + 2..];
         }
-        let tail = if text.contains("{{") { rest.to_owned() } else { self.previous(node, rest, place) };
-        out + &tail
-    }
-
-    /// Replaces the name `previous_response` by the step that it means.
-    fn previous(&mut self, node: &Node, text: &str, place: &Place) -> String {
-        const NAME: &str = "previous_response";
-        let Some(at) = text.find(NAME) else { return text.to_owned() };
-        let before = text[..at].chars().next_back();
-        let after = text[at + NAME.len()..].chars().next();
-        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '\'' | '"');
-        if before.is_some_and(|c| is_part(c) || c == '.') || after.is_some_and(is_part) {
-            return text.to_owned();
-        }
-        let Some(previous) = place.previous.clone() else {
-            let span = self.place_of(node, text, Some(&(at..at + NAME.len())));
-            let message = format!("there is no previous response here: {}", place.no_previous);
-            let finding = Diagnostic::error("E0211", span, message);
-            self.report.push(finding.help("name the step: `steps.NAME`").at(&place.path));
-            return text.replace(NAME, "none");
-        };
-        let rest = self.previous(node, &text[at + NAME.len()..], place);
-        let is_whole = rest.trim_start().chars().next().is_none_or(|c| c != '.' && c != '[');
-        format!("{}steps['{previous}']{}{rest}", &text[..at], if is_whole { ".result" } else { "" })
+        out + rest
     }
 
     /// The modern spelling of a legacy reference.

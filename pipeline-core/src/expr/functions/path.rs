@@ -1,0 +1,102 @@
+//! What is read of a value: fields, places, the primary value of a step.
+
+use minijinja::value::{Rest, ValueKind};
+use minijinja::{Environment, Error, State, Value};
+
+use super::support::{absent, in_row, kind_of, located, number, wrong};
+use crate::diagnostic::closest;
+
+/// Most fields that a message names.
+const MOST_NAMED: usize = 12;
+
+pub(super) fn install(env: &mut Environment<'static>) {
+    env.add_function("_path", |state: &State, at: u64, root: Value, path: Rest<Value>| {
+        match strict(&root, &path) {
+            Err(_) if in_row(state) => Ok(Value::UNDEFINED),
+            Err((error, help)) => Err(located(error, at, Some(help))),
+            Ok(value) => Ok(value),
+        }
+    });
+    env.add_function("_opt", |_: u64, root: &Value, path: Rest<Value>| optional(root, &path));
+    env.add_function("_primary", |value: &Value| primary(value));
+    env.add_function("_divisor", |at: u64, value: Value| match number(&value) {
+        Ok(0.0) => Err(located(wrong("division by zero"), at, None)),
+        Ok(_) => Ok(value),
+        Err(error) => Err(located(error, at, None)),
+    });
+}
+
+/// A path that must be there; else why it is not, and what to do.
+fn strict(root: &Value, path: &[Value]) -> Result<Value, (Error, String)> {
+    let allow = "check the name, or allow for its absence with `| default(…)`";
+    if root.is_undefined() {
+        return Err((absent("the name has no value here"), allow.to_owned()));
+    }
+    let mut here = root.clone();
+    for (depth, part) in path.iter().enumerate() {
+        let next = here.get_item(part).unwrap_or(Value::UNDEFINED);
+        if next.is_undefined() {
+            return Err(missing(&here, part, depth, path));
+        }
+        here = next;
+    }
+    Ok(here)
+}
+
+fn missing(here: &Value, part: &Value, depth: usize, path: &[Value]) -> (Error, String) {
+    let before: Vec<String> = path[..depth].iter().map(ToString::to_string).collect();
+    let owner = if before.is_empty() { String::new() } else { format!("`{}` ", before.join(".")) };
+    let allow = "allow for its absence with `| default(…)`".to_owned();
+    match here.kind() {
+        ValueKind::Map => {
+            let names: Vec<String> =
+                here.try_iter().into_iter().flatten().map(|key| key.to_string()).collect();
+            let help = match closest(&part.to_string(), names.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if names.is_empty() || depth == 0 => allow,
+                None => {
+                    let more = if names.len() > MOST_NAMED { ", …" } else { "" };
+                    let some: Vec<&str> = names.iter().take(MOST_NAMED).map(String::as_str).collect();
+                    format!("it has: {}{more}", some.join(", "))
+                }
+            };
+            let what = if owner.is_empty() { "there is no ".to_owned() } else { format!("{owner}has no ") };
+            (absent(format!("{what}`{part}`")), help)
+        }
+        ValueKind::Seq | ValueKind::Iterable => {
+            let count = here.len().unwrap_or_default();
+            let what = if owner.is_empty() { "the list ".to_owned() } else { owner };
+            let message = if part.is_number() {
+                format!("{what}has {count} items, and no `{part}`")
+            } else {
+                format!("{what}is a list, and has no field `{part}`")
+            };
+            (absent(message), format!("places are counted from 0; {allow}"))
+        }
+        _ => {
+            let what = if owner.is_empty() { "it ".to_owned() } else { owner };
+            (absent(format!("{what}is {}, and has no `{part}`", kind_of(here))), allow)
+        }
+    }
+}
+
+/// A path that may end anywhere.
+fn optional(root: &Value, path: &[Value]) -> Value {
+    let mut here = root.clone();
+    for part in path {
+        match here.get_item(part) {
+            Ok(next) if !next.is_undefined() => here = next,
+            _ => return Value::UNDEFINED,
+        }
+    }
+    here
+}
+
+/// The primary value of a step's value, whatever kind it has.
+fn primary(value: &Value) -> Value {
+    if value.kind() == ValueKind::Map {
+        value.get_attr("result").ok().filter(|v| !v.is_undefined()).unwrap_or_else(|| value.clone())
+    } else {
+        value.clone()
+    }
+}
