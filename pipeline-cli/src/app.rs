@@ -142,6 +142,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Run(args) => Box::pin(command::run::run(&app, args)).await,
         Command::Resume(args) => Box::pin(command::resume::resume(&app, args)).await,
         Command::Runs(args) => command::runs::runs(&app, args).await,
+        Command::Report(args) => command::report::report(&app, args).await,
         Command::Graph(args) => command::graph::graph(&app, args),
         Command::Schema => command::schema::schema(&app),
         Command::Explain(args) => command::explain::explain(&app, args),

@@ -3,10 +3,14 @@
 //! Owns [`Cli`] and one struct per command. Must not know the environment (`settings.rs`) or what a command does.
 //! A flag is here only when something honours it.
 
+mod runs;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use runs::{Collect, Diff, Fork, ListRuns, Logs, OneRun, Remove, Report, Runs};
 
 /// Durable, supervised AI pipelines from a YAML file.
 #[derive(Debug, Parser)]
@@ -49,6 +53,8 @@ pub enum Command {
     /// Look into past runs
     #[command(subcommand)]
     Runs(Runs),
+    /// Write a run as one page: graph, timeline, prompts, outputs, tokens, cost
+    Report(Report),
     /// Draw a pipeline
     Graph(Graph),
     /// Print the JSON Schema of pipeline files, for editors
@@ -189,25 +195,6 @@ pub struct Limits {
     pub timeout: Option<Duration>,
 }
 
-/// `pipeline runs`.
-#[derive(Debug, Subcommand)]
-pub enum Runs {
-    /// List runs, newest first
-    List,
-    /// Show how a run stands
-    Show(OneRun),
-    /// Print what happened in a run
-    Events(OneRun),
-}
-
-/// A run.
-#[derive(Debug, Args)]
-pub struct OneRun {
-    /// The run [default: the newest]
-    #[arg(value_name = "RUN")]
-    pub run: Option<String>,
-}
-
 /// `pipeline graph`.
 #[derive(Debug, Args)]
 pub struct Graph {
@@ -226,6 +213,8 @@ pub enum GraphFormat {
     Mermaid,
     /// Graphviz
     Dot,
+    /// A drawing, for browsers and documents
+    Svg,
     /// Nodes and edges
     Json,
 }

@@ -3,11 +3,13 @@
 //! Owns the process: its runtime and its exit code. Reading order: `args.rs`, `app.rs`, then the command of interest in
 //! `command/`. Must not know anything else.
 
+mod advice;
 mod app;
 mod args;
 mod command;
 mod console;
 mod exit;
+mod figures;
 mod inputs;
 #[cfg(feature = "jq")]
 mod jq;

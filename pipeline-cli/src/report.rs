@@ -6,7 +6,10 @@
 
 pub mod diagnostics;
 pub mod events;
+pub mod figures;
 pub mod json;
+pub mod page;
+pub mod picture;
 pub mod plain;
 pub mod summary;
 pub mod terminal;

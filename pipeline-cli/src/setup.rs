@@ -44,6 +44,9 @@ pub struct Kept {
     pub mock_rules: Option<RulesText>,
     /// What is invented follows from it.
     pub seed: u64,
+    /// The run that this one took over from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<String>,
 }
 
 /// A file of mock rules as it was when the run began.

@@ -8,6 +8,8 @@ mod support;
 mod broken;
 #[path = "process/contract.rs"]
 mod contract;
+#[path = "process/after.rs"]
+mod after;
 #[path = "process/crash.rs"]
 mod crash;
 #[cfg(feature = "jq")]

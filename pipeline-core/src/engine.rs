@@ -23,8 +23,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::{ErrorKind, StepError};
 use crate::event::EventSink;
 use crate::fact::{AttemptEnd, Fact, PauseReason, Record, RunError, RunStatus, Status, Usage};
+use crate::path::OpKey;
 use crate::plan::{Budget, Inputs, Plan};
-use crate::schedule::{Op, Schedule, Start};
+use crate::schedule::{Command, Op, Schedule, Start, TaskCall};
 use crate::step::RunInfo;
 use crate::store::{CheckpointStore, Manifest, OpenedRun, RunLog, StoreError, StoredRun, StoredSources};
 use crate::value::Data;
@@ -207,6 +208,34 @@ impl Engine {
             Some(PauseReason::Interrupted) | None => RunStatus::Interrupted,
         };
         Ok(report_of(&schedule, setup, status, &[]))
+    }
+
+    /// What every attempt of a stored run was given, in the order in which they became ready: the rendered configuration,
+    /// the deadline, the fingerprint. For reports, and for telling what another run would do again.
+    ///
+    /// # Errors
+    /// [`EngineError::Mismatch`].
+    pub fn calls(
+        plan: &Arc<Plan>,
+        setup: &RunSetup,
+        stored: &StoredRun,
+    ) -> Result<Vec<(OpKey, TaskCall)>, EngineError> {
+        let mut schedule = Schedule::new(Arc::clone(plan), start_of(setup));
+        let mut calls = Vec::new();
+        let mut keep = |commands: Vec<Command>| {
+            calls.extend(commands.into_iter().filter_map(|command| match command {
+                Command::Start(key, Op::Task(call)) => Some((key, call)),
+                _ => None,
+            }));
+        };
+        keep(schedule.decide());
+        for record in &stored.records {
+            if let Some((key, outcome)) = record.completion() {
+                schedule.apply(&key, outcome).map_err(|m| EngineError::Mismatch(m.to_string()))?;
+                keep(schedule.decide());
+            }
+        }
+        Ok(calls)
     }
 
     async fn work(

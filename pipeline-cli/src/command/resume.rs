@@ -125,7 +125,10 @@ pub(super) fn inspect(app: &App, state_dir: &Path, stored: &StoredRun) -> Result
 }
 
 /// Compiles a run's own sources, and makes sure that the same plan comes of them.
-fn compile_again(
+///
+/// # Errors
+/// [`Failure`] when this version refuses them or reads them differently.
+pub(super) fn compile_again(
     app: &App,
     manifest: &Manifest,
     sources: &StoredSources,
@@ -150,7 +153,10 @@ fn compile_again(
 }
 
 /// The mode that the run goes on in, with its rules: those of the command line in the place of those that it began with.
-fn mode_of(
+///
+/// # Errors
+/// [`Failure`] for a mode that this run cannot go on in, or rules that cannot be read.
+pub(super) fn mode_of(
     app: &App,
     manifest: &Manifest,
     kept: &Kept,

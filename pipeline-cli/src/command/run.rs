@@ -125,7 +125,10 @@ fn kept(app: &App, args: &Run, plan: &Plan, mode: Mode, rules: Option<RulesText>
 }
 
 /// A new run's id: the one that was asked for, if no run has it, or a new UUID that sorts by time.
-async fn new_id(asked: Option<&str>, store: &dyn CheckpointStore) -> Result<String, Failure> {
+///
+/// # Errors
+/// [`Failure`] for an id that is no id, or is taken.
+pub(super) async fn new_id(asked: Option<&str>, store: &dyn CheckpointStore) -> Result<String, Failure> {
     let Some(id) = asked else { return Ok(uuid::Uuid::now_v7().to_string()) };
     check_run_id(id)?;
     match store.read(id).await {

@@ -75,7 +75,7 @@ fn step_of(path: &str) -> &str {
 }
 
 /// A cost that is not known is null, never 0.
-fn usage(usage: &Usage) -> Value {
+pub fn usage(usage: &Usage) -> Value {
     let cost = usage.cost_usd.or_else(|| (usage.unpriced_calls == 0).then_some(0.0));
     json!({
         "input_tokens": usage.input,

@@ -4,9 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
+use pipeline_core::clock::Timestamp;
 use pipeline_core::engine::RunReport;
 use pipeline_core::fact::RunStatus;
-use pipeline_core::store::RunSummary;
+use pipeline_core::store::{Manifest, RunSummary};
 use pipeline_core::value::Value;
 
 use crate::console::{CYAN, DIM, GREEN, RED, YELLOW, paint, short, visible};
@@ -27,6 +28,11 @@ pub fn outputs(outputs: &Value) -> String {
 
 fn output(name: &str, value: &Value) -> String {
     let name = short(name, 200);
+    // A model's answer is its text; the rest of it is in `--json`.
+    let value = match value.get("text") {
+        Some(text) if value.get("stop_reason").is_some() => text,
+        _ => value,
+    };
     match value {
         Value::String(text) if text.trim_end().contains('\n') => {
             let lines: Vec<String> = text.trim_end().lines().map(|l| format!("  {}", visible(l))).collect();
@@ -39,8 +45,19 @@ fn output(name: &str, value: &Value) -> String {
 fn cell(value: &Value) -> String {
     match value {
         Value::String(text) => visible(text.trim_end()),
+        // A control form's own value is for programs: how many came out how says more.
+        Value::Object(fields) if fields.contains_key("success") && of_many(value).is_some() => {
+            of_many(value).unwrap_or_default()
+        }
         other => short(&other.to_string(), WIDEST),
     }
+}
+
+/// The value of a loop or fan-out in a few words.
+fn of_many(value: &Value) -> Option<String> {
+    let list = value.get("items").or_else(|| value.get("iterations"))?.as_array()?;
+    let good = |item: &&Value| matches!(item.get("status").and_then(Value::as_str), Some("ok" | "degraded"));
+    Some(format!("{} items, {} ok", list.len(), list.iter().filter(good).count()))
 }
 
 /// How a run stands, for standard error: warnings, files, error, how to go on, and last the line that sums it up.
@@ -80,6 +97,25 @@ fn last_line(report: &RunReport) -> String {
     format!("{} {status} {}", visible(&report.workflow), parts.join(", "))
 }
 
+/// What a run was made from.
+pub fn head(manifest: &Manifest) -> String {
+    let inputs = match &manifest.inputs {
+        Value::Object(fields) if !fields.is_empty() => {
+            format!(" with {}", short(&manifest.inputs.to_string(), 300))
+        }
+        _ => String::new(),
+    };
+    let from = manifest.settings.get("forked_from").and_then(Value::as_str);
+    let from = from.map_or_else(String::new, |run| format!(", a fork of {}", short(run, 60)));
+    format!(
+        "{} from {}{inputs}, {} run begun {}{from}\n",
+        short(&manifest.workflow, 100),
+        short(&manifest.source_path, 200),
+        short(&manifest.mode, 20),
+        manifest.created_at
+    )
+}
+
 /// How the steps of a run stand, one a line.
 pub fn steps(report: &RunReport) -> String {
     let line = |(name, step): (&String, &pipeline_core::engine::StepReport)| {
@@ -90,17 +126,29 @@ pub fn steps(report: &RunReport) -> String {
     report.steps.iter().map(line).collect()
 }
 
-/// Runs as a table, newest first.
-pub fn table(runs: &[RunSummary]) -> String {
+/// Runs as a table, newest first, with how long ago each began.
+pub fn table(runs: &[RunSummary], now: Timestamp) -> String {
     let id = runs.iter().map(|r| r.run_id.len()).max().unwrap_or(0);
     let row = |run: &RunSummary| {
         let status = paint(style(run.status), format!("{:<11}", status_name(run.status)));
         let pid = run.pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
-        let at = run.started_at.to_string();
+        let at = format!("{:>14}", ago(now.0 - run.started_at.0));
         let mode = paint(DIM, format!("{:<6}", run.mode));
         format!("{:<id$}  {status} {mode} {at}  {}{pid}\n", run.run_id, short(&run.workflow, 60))
     };
     runs.iter().map(row).collect()
+}
+
+/// How long ago something was: `just now`, `5 minutes ago`, `3 days ago`.
+fn ago(ms: i64) -> String {
+    let minutes = ms / 60_000;
+    let (number, unit) = match minutes {
+        ..1 => return "just now".to_owned(),
+        1..60 => (minutes, "minute"),
+        60..2_880 => (minutes / 60, "hour"),
+        _ => (minutes / 1_440, "day"),
+    };
+    format!("{number} {unit}{} ago", if number == 1 { "" } else { "s" })
 }
 
 fn style(status: RunStatus) -> anstyle::Style {
@@ -118,7 +166,6 @@ mod tests {
 
     use super::*;
     use crate::report::json::tests::report;
-    use pipeline_core::clock::Timestamp;
     use serde_json::json;
 
     fn plain(text: &str) -> String {
@@ -166,8 +213,12 @@ mod tests {
             source_path: "demo.yaml".to_owned(),
             pid: Some(7),
         };
-        let expected = "r1  running     mock   1970-01-01T00:00:00.000Z  demo (process 7)\n";
-        assert_eq!(plain(&table(&[run])), expected);
+        let expected = "r1  running     mock    3 minutes ago  demo (process 7)\n";
+        assert_eq!(plain(&table(&[run], Timestamp(200_000))), expected);
+        assert_eq!(
+            [0, 60_000, 7_200_000, 86_400_000 * 3].map(ago),
+            ["just now", "1 minute ago", "2 hours ago", "3 days ago"]
+        );
     }
 
     #[test]

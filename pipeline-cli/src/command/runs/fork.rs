@@ -1,0 +1,243 @@
+//! `pipeline runs fork`: a new run that takes over what an earlier one did, up to a step.
+//!
+//! The facts of the steps that stay are written into the journal of a new run, which is then resumed: so a fork is a
+//! run like any other, and its own forks and resumes work as well.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pipeline_core::clock::{Clock, SystemClock, Timestamp};
+use pipeline_core::diagnostic::closest;
+use pipeline_core::fact::{AttemptEnd, Fact, Record};
+use pipeline_core::path::StepPath;
+use pipeline_core::plan::{Body, Plan, StepPlan};
+use pipeline_core::store::Manifest;
+use pipeline_core::value::{Data, Hash, Value};
+use serde_json::json;
+
+use super::Place;
+use crate::app;
+use crate::args::Fork;
+use crate::command::resume::{compile_again, mode_of};
+use crate::command::run::new_id;
+use crate::command::work::{Watch, check_credentials, resume_command};
+use crate::exit::{Exit, Failure};
+use crate::inputs;
+use crate::setup::{Kept, run_dir};
+
+/// Begins the new run and works on it.
+///
+/// # Errors
+/// [`Failure`] when nothing would be different, or when the new run could not be worked on.
+pub(super) async fn fork(place: &Place<'_>, args: &Fork) -> Result<Exit, Failure> {
+    let app = place.app;
+    let stored = place.read(Some(&args.run)).await?;
+    let old = &stored.manifest;
+    let mut kept = Kept::of(old)?;
+    let (mode, rules) = mode_of(app, old, &kept, &args.mock)?;
+    kept.allow(&args.permissions, &app.settings.working);
+    kept.limit(&args.limits);
+    kept.until = None;
+    kept.forked_from = Some(old.run_id.clone());
+    let kinds = app.kinds(mode, rules.as_ref())?;
+    let plan = compile_again(app, old, &stored.sources, &kinds)?;
+    let given = inputs::variables(&args.set, &app.settings.working)
+        .map_err(|failure| failure.help("write --set STEP=VALUE or --set STEP=@FILE"))?;
+    let again = run_again(&plan, args.from.as_deref(), &given)?;
+    let values = values(&plan, given)?;
+    check_credentials(&plan, &kinds.lacking)?;
+
+    let store = app::store(place.state_dir);
+    let manifest = Manifest {
+        run_id: new_id(args.id.as_deref(), &*store).await?,
+        settings: kept.to_value()?,
+        created_at: SystemClock.now(),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        ..old.clone()
+    };
+    let run = manifest.run_id.clone();
+    let taken = take_over(&stored.records, &manifest, &again, &values);
+    let mut log = store.create(&manifest, &stored.sources).await?;
+    for (at, elapsed_ms, fact) in taken {
+        log.append(at, elapsed_ms, vec![fact])?;
+    }
+    log.flush().await?;
+    drop(log);
+    let stays: Vec<&str> = top_level(&plan).map(|s| &*s.name).filter(|name| !again.contains(*name)).collect();
+    app.console.note(&format!(
+        "run {run} takes over from {}: {}",
+        old.run_id,
+        if stays.is_empty() { "nothing".to_owned() } else { stays.join(", ") }
+    ));
+
+    let opened = store.open(&run).await?;
+    let setup = kept.setup(&manifest, run_dir(place.state_dir, &run));
+    let hint = resume_command(app, &run, place.state_dir);
+    let workshop = app::workshop(kinds.catalog, store);
+    let (watch, control) = Watch::new(app, args.events);
+    let work = workshop.engine.resume(Arc::new(plan), setup, opened, control);
+    let conducted = Box::pin(watch.conduct(app, &hint, work)).await?;
+    watch.tell(app, conducted, &workshop.written, &hint)
+}
+
+fn top_level(plan: &Plan) -> impl Iterator<Item = &StepPlan> {
+    plan.block(plan.root().body).steps.iter().map(|id| plan.step(*id))
+}
+
+/// Names of the top-level steps that run again: `from` and what follows it, and what follows the steps of `given`.
+fn run_again(
+    plan: &Plan,
+    from: Option<&str>,
+    given: &BTreeMap<String, Data>,
+) -> Result<BTreeSet<String>, Failure> {
+    if from.is_none() && given.is_empty() {
+        return Err(Failure::usage("nothing would be different in the new run")
+            .help("say --from STEP to run a step and everything after it again, or --set STEP=VALUE to give it a value"));
+    }
+    let names: Vec<&str> = top_level(plan).map(|step| &*step.name).collect();
+    let place = |flag: &str, name: &str| {
+        names.iter().position(|known| *known == name).ok_or_else(|| {
+            let help = match closest(name, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the top-level steps are {}", names.join(", ")),
+            };
+            Failure::usage(format!("{flag} names `{name}`, which is not a top-level step of this pipeline"))
+                .help(help)
+        })
+    };
+    let mut again = BTreeSet::new();
+    for name in given.keys() {
+        again.extend(after(plan, place("--set", name)?));
+    }
+    if let Some(from) = from {
+        let at = place("--from", from)?;
+        again.insert(at);
+        again.extend(after(plan, at));
+    }
+    let again: BTreeSet<String> = again.into_iter().map(|at| names[at].to_owned()).collect();
+    match given.keys().find(|name| again.contains(*name)) {
+        None => Ok(again),
+        Some(name) => Err(Failure::usage(format!("--set gives a value to `{name}`, which runs again"))
+            .help("a step that comes after another that is set or run again makes its value anew; set the last one only")),
+    }
+}
+
+/// Positions of the steps that come after `at`: the rest of a sequence, or what needs it in a graph.
+fn after(plan: &Plan, at: usize) -> BTreeSet<usize> {
+    let block = plan.block(plan.root().body);
+    let Some(needs) = &block.needs else { return (at + 1..block.steps.len()).collect() };
+    let mut found = BTreeSet::new();
+    let mut open = vec![at];
+    while let Some(from) = open.pop() {
+        for (step, needed) in needs.iter().enumerate() {
+            if needed.contains(&from) && found.insert(step) {
+                open.push(step);
+            }
+        }
+    }
+    found
+}
+
+/// The values of `--set` in the shape that their steps give.
+fn values(plan: &Plan, given: BTreeMap<String, Data>) -> Result<BTreeMap<String, Data>, Failure> {
+    let shaped = |(name, value): (String, Data)| {
+        let step = top_level(plan).find(|step| *step.name == *name);
+        match step.map(|s| &s.body) {
+            Some(Body::Leaf(leaf)) if &*leaf.kind == "prompt" => {
+                let value = answer(value.into_json());
+                Ok((name, Data::of_step(value)))
+            }
+            Some(Body::Leaf(_)) => Ok((name, Data::of_step(value.into_json()))),
+            _ => {
+                Err(Failure::usage(format!("`{name}` is made of other steps, so it cannot be given a value"))
+                    .help("fork with --from the step after it, or set a step that does its own work"))
+            }
+        }
+    };
+    given.into_iter().map(shaped).collect()
+}
+
+/// A given value as the answer of a model: an object with `text` is one already.
+fn answer(value: Value) -> Value {
+    if value.get("text").is_some() {
+        return value;
+    }
+    let (text, data) = match value {
+        Value::String(text) => (text, Value::Null),
+        other => (other.to_string(), other),
+    };
+    json!({"text": text, "data": data, "stop_reason": "set_by_hand", "function_calls": [], "attempts": 1, "success": true})
+}
+
+/// The facts of the new run, with their times.
+fn take_over(
+    records: &[Record],
+    new: &Manifest,
+    again: &BTreeSet<String>,
+    values: &BTreeMap<String, Data>,
+) -> Vec<(Timestamp, u64, Fact)> {
+    let mut taken = Vec::new();
+    let mut set: BTreeSet<&str> = BTreeSet::new();
+    let mut last = 0;
+    for record in records {
+        let path = match &record.fact {
+            Fact::RunStarted { workflow, plan, mode, inputs, seed, .. } => {
+                let fact = Fact::RunStarted {
+                    run_id: new.run_id.clone(),
+                    workflow: workflow.clone(),
+                    plan: *plan,
+                    mode: mode.clone(),
+                    inputs: inputs.clone(),
+                    seed: *seed,
+                };
+                taken.push((new.created_at, 0, fact));
+                continue;
+            }
+            Fact::StepSkipped { path, .. }
+            | Fact::AttemptStarted { path, .. }
+            | Fact::EffectDone { path, .. }
+            | Fact::AttemptEnded { path, .. }
+            | Fact::TimerFired { path, .. } => path.as_str(),
+            _ => continue,
+        };
+        let top = path.split(['/', '[']).next().unwrap_or(path);
+        // The run's own deadline counts anew.
+        if top.is_empty() || again.contains(top) {
+            continue;
+        }
+        last = record.elapsed_ms;
+        match values.get_key_value(top) {
+            None => taken.push((record.at, record.elapsed_ms, record.fact.clone())),
+            Some((name, value)) if set.insert(name) => taken.extend(by_hand(name, value, record.at, last)),
+            Some(_) => {}
+        }
+    }
+    // What the old run had not reached.
+    for (name, value) in values.iter().filter(|(name, _)| !set.contains(name.as_str())) {
+        taken.extend(by_hand(name, value, new.created_at, last));
+    }
+    taken
+}
+
+/// The attempt that a value from outside stands for.
+fn by_hand(name: &str, value: &Data, at: Timestamp, elapsed_ms: u64) -> Vec<(Timestamp, u64, Fact)> {
+    let path = StepPath::from(name);
+    let fingerprint = Hash::of(&("set by hand", value));
+    let mut end = AttemptEnd::ok(value.json().clone());
+    end.warnings.push(format!("the value of `{name}` was set by hand"));
+    let started = Fact::AttemptStarted { path: path.clone(), attempt: 1, turn: 1, fingerprint };
+    let ended = Fact::AttemptEnded { path, attempt: 1, turn: 1, fingerprint, end: Box::new(end) };
+    vec![(at, elapsed_ms, started), (at, elapsed_ms, ended)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_text_is_an_answer_and_an_answer_stays() {
+        assert_eq!(answer(json!("hi"))["text"], "hi");
+        assert_eq!(answer(json!({"score": 3}))["data"]["score"], 3);
+        assert_eq!(answer(json!({"text": "x"})), json!({"text": "x"}));
+    }
+}

@@ -1,0 +1,141 @@
+//! What can be done with a run after it: look, compare, fork, end, remove, report.
+
+use super::support::Scratch;
+
+const FILE: &str = "workflow:\n  name: w\n  steps:\n    - {name: a, type: test_echo, value: [1, 2]}\n    - name: fan\n      type: for_loop\n      data_source: steps.a\n      parallel: true\n      steps:\n        - {name: think, type: claude, prompt: 'Think of {{ loop.item }} <script>alert(1)</script>'}\n    - {name: b, type: claude, prompt: 'Say {{ steps.a }}'}\n    - {name: c, type: test_echo, value: '{{ steps.b.text }}!'}\n  outputs: {said: steps.c}\n";
+
+fn ran() -> (Scratch, String) {
+    let scratch = Scratch::new();
+    scratch.write("w.yaml", FILE);
+    let ended = scratch.run(&["run", "w.yaml", "--mock", "--json"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let id = ended.json()["run_id"].as_str().unwrap().to_owned();
+    (scratch, id)
+}
+
+#[test]
+fn a_fork_takes_over_what_came_before_and_runs_the_rest_again() {
+    let (scratch, id) = ran();
+    let forked = scratch.run(&["runs", "fork", &id, "--set", "b=by hand", "--json"]);
+    assert_eq!(forked.code, Some(0), "{}", forked.stderr);
+    let document = forked.json();
+    assert_eq!(document["outputs"]["said"], "by hand!");
+    assert_ne!(document["run_id"], id.as_str());
+    assert_eq!(document["steps"]["fan"]["reused"], true);
+    assert_eq!(document["steps"]["c"]["reused"], false);
+    let again = scratch.run(&["runs", "fork", &id, "--from", "b", "--json"]).json();
+    assert_eq!(again["steps"]["b"]["reused"], false);
+    assert_eq!(again["steps"]["a"]["reused"], true);
+    // A fork can be forked and resumed like any other run.
+    let fork = document["run_id"].as_str().unwrap();
+    let second = scratch.run(&["runs", "fork", fork, "--from", "c", "--json"]).json();
+    assert_eq!(second["outputs"]["said"], "by hand!");
+    assert_eq!(scratch.run(&["runs", "diff", &id, fork]).code, Some(1));
+    assert_eq!(scratch.run(&["runs", "diff", fork, second["run_id"].as_str().unwrap()]).code, Some(0));
+}
+
+#[test]
+fn a_fork_that_makes_no_sense_is_refused_with_what_to_write() {
+    let (scratch, id) = ran();
+    let cases: [(&[&str], &str); 4] = [
+        (&[], "nothing would be different"),
+        (&["--from", "fann"], "did you mean `fan`?"),
+        (&["--set", "fan=1"], "made of other steps"),
+        (&["--set", "c=1", "--from", "b"], "runs again"),
+    ];
+    for (more, expected) in cases {
+        let ended = scratch.run(&[&["runs", "fork", &id], more].concat());
+        assert_eq!(ended.code, Some(2), "{more:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{more:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_report_is_one_file_without_scripts_and_addresses_and_everything_is_escaped() {
+    let (scratch, id) = ran();
+    assert_eq!(scratch.run(&["report", &id[..12], "-o", "out/r.html"]).code, Some(0));
+    let html = std::fs::read_to_string(scratch.path().join("out/r.html")).unwrap();
+    for part in ["fan[0]/think", "Think of 1 &lt;script&gt;", "prefers-color-scheme", "said"] {
+        assert!(html.contains(part), "{part}");
+    }
+    for part in ["<script", "http://", "https://", "src=", "@import", "url(h"] {
+        assert!(!html.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn a_run_that_rests_can_be_cancelled_and_only_then_removed() {
+    let scratch = Scratch::new();
+    scratch.write("w.yaml", FILE);
+    let stopped = scratch.run(&[
+        "run",
+        "w.yaml",
+        "--mock",
+        "--set",
+        "x=1",
+        "--timeout",
+        "1h",
+        "--run-id",
+        "one",
+        "--max-cost-usd",
+        "0",
+    ]);
+    assert_ne!(stopped.code, Some(0));
+    let refused = scratch.run(&["runs", "rm", "one"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--force"), "{}", refused.stderr);
+    assert_eq!(scratch.run(&["runs", "cancel", "one"]).code, Some(0));
+    let list = scratch.run(&["runs", "list", "--status", "cancelled", "--json"]).json();
+    assert_eq!(list["runs"][0]["status"], "cancelled");
+    assert_eq!(scratch.run(&["runs", "cancel", "one"]).code, Some(2));
+    assert_eq!(scratch.run(&["resume", "one"]).code, Some(1), "what was cancelled does not go on");
+    assert_eq!(scratch.run(&["runs", "rm", "one"]).code, Some(0));
+    assert_eq!(scratch.run(&["runs", "show", "one"]).code, Some(3));
+}
+
+#[test]
+fn a_running_run_is_asked_to_stop_and_then_ended() {
+    let scratch = Scratch::new();
+    scratch.write("w.yaml", FILE);
+    scratch.write("slow.yaml", "rules: [{delay_ms: 30000}]\n");
+    let child = scratch.spawn(&["run", "w.yaml", "--mock-rules", "slow.yaml", "--run-id", "slow"]);
+    while scratch.run(&["runs", "list", "--status", "running", "--json"]).json()["runs"]
+        == serde_json::json!([])
+    {}
+    let cancelled = scratch.run(&["runs", "cancel", "slow"]);
+    assert_eq!(cancelled.code, Some(0), "{}", cancelled.stderr);
+    assert_eq!(super::support::finish(child).code, Some(143));
+    assert_eq!(scratch.run(&["runs", "list", "--json"]).json()["runs"][0]["status"], "cancelled");
+}
+
+#[test]
+fn a_torn_end_is_cut_off_and_told() {
+    let (scratch, _) = ran();
+    let journal = scratch.run_dir().join("journal.log");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes.truncate(bytes.len() - 3);
+    std::fs::write(&journal, bytes).unwrap();
+    let repaired = scratch.run(&["runs", "repair"]);
+    assert_eq!(repaired.code, Some(0), "{}", repaired.stderr);
+    assert!(repaired.stdout.contains("repaired: "), "{}", repaired.stdout);
+    assert!(scratch.run(&["runs", "repair"]).stdout.contains("nothing had to be repaired"));
+}
+
+#[test]
+fn logs_tell_of_one_step_and_what_is_below_it() {
+    let (scratch, _) = ran();
+    let all = scratch.run(&["runs", "logs"]).stdout;
+    assert!(all.contains("fan[1]/think ok in ") && all.contains("the run ends: ok"), "{all}");
+    let one = scratch.run(&["runs", "logs", "--step", "fan[1]"]).stdout;
+    assert_eq!(one.lines().filter(|line| !line.starts_with("    ")).count(), 1, "{one}");
+}
+
+#[test]
+fn verbose_show_has_figures_and_a_schema() {
+    let (scratch, id) = ran();
+    let document = scratch.run(&["runs", "show", &id, "-v", "--json"]).json();
+    assert_eq!(document["figures"]["schema"], "pipeline.figures/1");
+    let think =
+        document["figures"]["steps"].as_array().unwrap().iter().find(|s| s["step"] == "fan[]/think").unwrap();
+    assert_eq!((think["instances"].as_u64(), think["calls"].as_u64()), (Some(2), Some(2)));
+}
