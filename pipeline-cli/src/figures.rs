@@ -395,7 +395,7 @@ fn paused(reason: &pipeline_core::fact::PauseReason) -> RunStatus {
     match reason {
         PauseReason::Budget { .. } => RunStatus::Budget,
         PauseReason::Person { .. } => RunStatus::Paused,
-        _ => RunStatus::Interrupted,
+        PauseReason::Interrupted => RunStatus::Interrupted,
     }
 }
 

@@ -52,25 +52,25 @@ impl Page<'_> {
         );
         self.head(&mut out);
         self.trouble(&mut out);
-        self.section(&mut out, "Advice", "note", &list(&advice::advice(self.figures)));
-        self.section(&mut out, "Outputs", "", &self.outputs());
+        Self::section(&mut out, "Advice", "note", &list(&advice::advice(self.figures)));
+        Self::section(&mut out, "Outputs", "", &self.outputs());
         let graph = self.picture.svg_in_page(&|path| self.state(path));
-        self.section(&mut out, "Graph", "graph", &graph);
-        self.section(&mut out, "Timeline", "", &timeline::timeline(self.figures));
-        self.section(&mut out, "Figures", "", &self.figures_table());
-        self.section(&mut out, "Steps", "", &steps::steps(self.figures, self.story, TEXT));
-        let _ok = write!(
+        Self::section(&mut out, "Graph", "graph", &graph);
+        Self::section(&mut out, "Timeline", "", &timeline::timeline(self.figures));
+        Self::section(&mut out, "Figures", "", &self.figures_table());
+        Self::section(&mut out, "Steps", "", &steps::steps(self.figures, self.story, TEXT));
+        let _ok = writeln!(
             out,
-            "<footer>run {} · version {} · pipeline report</footer></main></body></html>\n",
+            "<footer>run {} · version {} · pipeline report</footer></main></body></html>",
             escape(&self.report.run_id),
             escape(&self.manifest.program)
         );
         out
     }
 
-    fn section(&self, out: &mut String, title: &str, class: &str, html: &str) {
+    fn section(out: &mut String, title: &str, class: &str, html: &str) {
         if !html.is_empty() {
-            let _ok = write!(out, "<h2>{title}</h2><div class=\"card {class}\">{html}</div>\n");
+            let _ok = writeln!(out, "<h2>{title}</h2><div class=\"card {class}\">{html}</div>");
         }
     }
 
@@ -124,9 +124,9 @@ impl Page<'_> {
             lines.push(format!("{place}{}", failed.error.message));
             lines.extend(failed.error.help.clone());
         }
-        self.section(out, "What went wrong", "trouble", &list(&lines));
+        Self::section(out, "What went wrong", "trouble", &list(&lines));
         let warnings: Vec<String> = self.report.warnings.iter().take(50).cloned().collect();
-        self.section(out, "Warnings", "note", &list(&warnings));
+        Self::section(out, "Warnings", "note", &list(&warnings));
     }
 
     fn outputs(&self) -> String {
@@ -213,7 +213,7 @@ fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             out.push('\u{202f}');
         }
         out.push(digit);

@@ -73,7 +73,7 @@ pub(super) async fn fork(place: &Place<'_>, args: &Fork) -> Result<Exit, Failure
     let opened = store.open(&run).await?;
     let setup = kept.setup(&manifest, run_dir(place.state_dir, &run));
     let hint = resume_command(app, &run, place.state_dir);
-    let workshop = app::workshop(kinds.catalog, store);
+    let workshop = app::workshop(app, kinds.catalog, store, place.state_dir);
     let (watch, control) = Watch::new(app, args.events);
     let work = workshop.engine.resume(Arc::new(plan), setup, opened, control);
     let conducted = Box::pin(watch.conduct(app, &hint, work)).await?;

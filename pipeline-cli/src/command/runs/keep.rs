@@ -73,7 +73,7 @@ async fn taken_over(place: &Place<'_>, run: &str) -> Result<OpenedRun, Failure> 
     loop {
         match place.store.open(run).await {
             Err(StoreError::Held { .. }) if tokio::time::Instant::now() < until => {
-                tokio::time::sleep(PAUSE).await
+                tokio::time::sleep(PAUSE).await;
             }
             opened => return Ok(opened?),
         }

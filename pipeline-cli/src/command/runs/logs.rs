@@ -112,7 +112,7 @@ fn said(value: &Data) -> String {
     if json.get("exit_code").is_some() {
         return [stream("stdout"), stream("stderr")].into_iter().flatten().collect::<Vec<_>>().join("\n");
     }
-    match stream("text").map(Value::from).unwrap_or_else(|| value.primary().clone()) {
+    match stream("text").map_or_else(|| value.primary().clone(), Value::from) {
         Value::Null => String::new(),
         Value::String(text) => text,
         other => other.to_string(),

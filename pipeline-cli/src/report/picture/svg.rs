@@ -184,12 +184,12 @@ fn arrow(from: Place, to: Place) -> String {
     let (x, y) = (from.x + 45.0, from.y + from.h);
     if to.y >= y {
         let (tx, ty) = (to.x + 45.0, to.y - 1.0);
-        let middle = (y + ty) / 2.0;
+        let middle = f32::midpoint(y, ty);
         return format!("M{x:.0} {y:.0}C{x:.0} {middle:.0} {tx:.0} {middle:.0} {tx:.0} {ty:.0}");
     }
     let (x, y) = (from.x + from.w, from.y + from.h / 2.0);
     let (tx, ty) = (to.x - 1.0, to.y + to.h.min(BOX) / 2.0);
-    let middle = (x + tx) / 2.0;
+    let middle = f32::midpoint(x, tx);
     format!("M{x:.0} {y:.0}C{middle:.0} {y:.0} {middle:.0} {ty:.0} {tx:.0} {ty:.0}")
 }
 
@@ -210,7 +210,7 @@ pub fn escape(text: &str) -> String {
             '\'' => out.push_str("&#39;"),
             '\n' | '\t' => out.push(c),
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => {
-                out.push('\u{fffd}')
+                out.push('\u{fffd}');
             }
             c if c.is_control() => out.push('\u{fffd}'),
             c => out.push(c),
