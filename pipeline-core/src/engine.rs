@@ -4,6 +4,7 @@
 //! `engine/dispatcher.rs` for the backend.
 
 pub mod backend;
+pub mod blocking;
 mod bus;
 mod dispatcher;
 pub mod effect;

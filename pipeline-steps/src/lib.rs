@@ -13,6 +13,8 @@ mod test_echo;
 mod set_variable;
 mod file_ops;
 mod data_transform;
+#[cfg(feature = "code")]
+mod codebase_query;
 pub mod prompt;
 
 #[cfg(test)]
@@ -32,6 +34,8 @@ pub fn builtin(files: Arc<FileCache>) -> Vec<Arc<dyn Step>> {
         Arc::new(set_variable::SetVariable),
         Arc::new(file_ops::FileOps),
         Arc::new(data_transform::DataTransform),
+        #[cfg(feature = "code")]
+        Arc::new(codebase_query::CodebaseQuery),
         Arc::new(prompt::Prompt::new(files)),
     ]
 }

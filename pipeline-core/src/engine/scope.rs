@@ -85,7 +85,7 @@ fn broken(error: JoinError) -> AttemptEnd {
     AttemptEnd::failed(error.help("this is a fault of the step; the other steps are not touched by it"))
 }
 
-fn panic_words(panic: &(dyn Any + Send)) -> String {
+pub(super) fn panic_words(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|s| (*s).to_owned())
