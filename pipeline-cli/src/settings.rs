@@ -14,7 +14,7 @@ use crate::exit::Failure;
 
 /// Variables that give a provider its credential, best first.
 const CREDENTIALS: [(&str, &[&str]); 3] = [
-    ("claude", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"]),
+    ("claude", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"]),
     ("gemini", &["GEMINI_API_KEY", "GOOGLE_API_KEY"]),
     ("openai", &["OPENAI_API_KEY"]),
 ];
@@ -137,6 +137,11 @@ impl Settings {
         names.iter().filter_map(|name| Some((name.clone(), self.variables.get(name)?.clone()))).collect()
     }
 
+    /// Every variable, for configuration that names some: none of them may be shown.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The environment of child processes: what programs need to find their files and to speak the user's language, and
     /// nothing that could be a secret.
     pub fn child_env(&self) -> BTreeMap<String, String> {
@@ -215,6 +220,14 @@ impl Settings {
             .iter()
             .find(|(provider, _)| *provider == name)
             .is_none_or(|(_, variables)| variables.iter().any(|v| self.variable(v).is_some()))
+            || (name == "claude" && self.has_agent_login())
+    }
+
+    /// Whether the agent CLI was logged in by a person: it keeps its credential itself.
+    fn has_agent_login(&self) -> bool {
+        let home = || self.variable("HOME").map(|home| Path::new(home).join(".claude"));
+        let dir = self.variable("CLAUDE_CONFIG_DIR").map(PathBuf::from).or_else(home);
+        dir.is_some_and(|dir| dir.join(".credentials.json").is_file())
     }
 }
 

@@ -12,7 +12,7 @@ use pipeline_core::provider::{Provider, ProviderKind};
 use pipeline_core::step::Step;
 use pipeline_core::store::{CheckpointStore, JqHost, OutputWriter, SessionStore, SnapshotStore};
 use pipeline_core::tool::ToolSource;
-use pipeline_providers::Unavailable;
+use pipeline_providers::{ClaudeCli, ClaudeCliSettings, Secret, Unavailable};
 use pipeline_steps::{FileCache, OutputFiles};
 use pipeline_tools::Registry;
 
@@ -22,7 +22,7 @@ pub use pipeline_providers::MockRules;
 
 /// Names of the built-in providers, with the variables that give each a credential.
 const BUILT_IN: [(&str, &[&str]); 4] = [
-    ("claude", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"]),
+    ("claude", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"]),
     ("gemini", &["GEMINI_API_KEY", "GOOGLE_API_KEY"]),
     ("openai", &["OPENAI_API_KEY"]),
     ("ollama", &["OLLAMA_HOST"]),
@@ -48,10 +48,44 @@ pub fn providers(
         return (pipeline_providers::mocks(Arc::clone(rules)), Vec::new());
     }
     let live = |(name, variables): (&str, &'static [&'static str])| -> Arc<dyn Provider> {
+        if name == "claude" && settings.has_credential(name) {
+            return Arc::new(ClaudeCli::new(claude_cli(settings)));
+        }
         Arc::new(Unavailable::new(name, variables))
     };
     let lacking = BUILT_IN.iter().map(|(name, _)| *name).filter(|name| !settings.has_credential(name));
     (BUILT_IN.into_iter().map(live).collect(), lacking.collect())
+}
+
+/// Variables that the agent CLI gets beside the environment of every child: who it is, and how it reaches its service.
+const CLAUDE_CLI_ENV: [&str; 13] = [
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_CUSTOM_HEADERS",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CONFIG_DIR",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "IS_SANDBOX",
+    "API_TIMEOUT_MS",
+];
+
+/// How the agent CLI is found and what it is given.
+fn claude_cli(settings: &Settings) -> ClaudeCliSettings {
+    let secret = |(name, value): (&str, &str)| (name.to_owned(), Secret::new(value));
+    ClaudeCliSettings {
+        credentials: settings
+            .variables()
+            .filter(|(name, _)| CLAUDE_CLI_ENV.contains(name))
+            .map(secret)
+            .collect(),
+        variables: settings.variables().map(secret).collect(),
+        ..ClaudeCliSettings::default()
+    }
 }
 
 /// The registry of tools.

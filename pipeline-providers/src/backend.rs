@@ -5,38 +5,31 @@
 
 use pipeline_core::provider::{Capabilities, ProviderKind};
 
-/// Options of the Claude agent CLI. What only steers this program (retries, telemetry) belongs to the steps.
-const CLAUDE_OPTIONS: &[&str] = &[
+/// `claude_options` that the Claude agent CLI honours. What becomes a key of the step (`model`, `max_turns`) or steers this
+/// program (`timeout_ms`, `retry_config`) is not among them.
+pub(crate) const CLAUDE_OPTIONS: &[&str] = &[
     "add_dir",
     "agent",
     "agents",
     "allowed_tools",
-    "append_system_prompt",
-    "cost_tracking",
+    "attachments",
     "cwd",
-    "debug_mode",
     "disallowed_tools",
+    "enable_context_management",
     "enable_skills",
     "fallback_model",
     "fork_session",
     "hooks",
-    "max_turns",
     "mcp_config",
     "mcp_servers",
-    "model",
+    "memory_config",
     "output_format",
     "permission_mode",
     "permission_prompt_tool",
     "resume_session",
-    "retry_config",
     "session_id",
     "setting_sources",
     "strict_mcp_config",
-    "system_prompt",
-    "telemetry_enabled",
-    "timeout_ms",
-    "timeout_seconds",
-    "verbose",
 ];
 
 const ANTHROPIC_OPTIONS: &[&str] = &["cache_prompt", "effort", "stop_sequences", "thinking_budget"];
@@ -70,9 +63,11 @@ pub(crate) fn capabilities(kind: &str) -> Capabilities {
     match kind {
         "claude" => Capabilities {
             structured_output: true,
-            functions: true,
+            max_output_tokens: true,
             sessions: true,
             agent: true,
+            images: true,
+            documents: true,
             options: CLAUDE_OPTIONS,
             ..Capabilities::default()
         },

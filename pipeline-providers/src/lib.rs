@@ -14,11 +14,13 @@ mod backend;
 mod secret;
 mod prices;
 mod unavailable;
+mod claude_cli;
 mod mock;
 mod catalog;
 
 pub use backend::kinds;
 pub use catalog::{mock_for, mocks};
+pub use claude_cli::{ClaudeCli, ClaudeCliSettings};
 pub use mock::{MockProvider, MockRules};
 pub use prices::PriceTable;
 pub use secret::Secret;

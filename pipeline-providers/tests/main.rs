@@ -7,3 +7,4 @@ mod instance;
 mod mock;
 mod rules;
 mod hazards;
+mod claude;

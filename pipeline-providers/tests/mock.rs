@@ -157,9 +157,9 @@ fn a_mock_reports_what_the_live_backend_honours() {
     for provider in &all {
         let can = provider.capabilities();
         let is_agent = provider.name() == "claude";
-        assert!(can.structured_output && can.functions);
+        assert!(can.structured_output && can.max_output_tokens);
         assert_eq!((can.agent, can.sessions), (is_agent, is_agent));
-        assert_eq!((can.sampling, can.max_output_tokens), (!is_agent, !is_agent));
+        assert_eq!((can.sampling, can.functions), (!is_agent, !is_agent));
         assert_eq!(can.options.contains(&"permission_mode"), is_agent);
         assert_eq!(can, Unavailable::new(provider.name(), &[]).capabilities());
     }

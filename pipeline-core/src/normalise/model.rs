@@ -47,7 +47,7 @@ const NO_EFFECT: [&str; 8] = [
 ];
 
 /// `claude_options` that reach the agent as they are.
-const AGENT: [&str; 17] = [
+const AGENT: [&str; 22] = [
     "output_format",
     "allowed_tools",
     "disallowed_tools",
@@ -55,9 +55,14 @@ const AGENT: [&str; 17] = [
     "permission_prompt_tool",
     "mcp_config",
     "mcp_servers",
+    "strict_mcp_config",
     "cwd",
+    "add_dir",
+    "attachments",
     "session_id",
     "resume_session",
+    "fork_session",
+    "agent",
     "agents",
     "hooks",
     "enable_skills",

@@ -37,6 +37,8 @@ pub struct ProviderEntry {
     pub model: Option<String>,
     /// The environment variable that holds the key.
     pub api_key_env: Option<String>,
+    /// Path of the executable of an agent CLI, or its name in `PATH`.
+    pub executable: Option<String>,
     /// Further headers. `${NAME}` in a value is filled when the connection is made.
     pub headers: BTreeMap<String, String>,
     /// What it can take, and how long it is waited for.

@@ -86,6 +86,7 @@ impl Compiler<'_> {
             base_url: base_url.map(str::to_owned),
             model: keys.text("model", report).map(str::to_owned),
             api_key_env: key_variable(&mut keys, report),
+            executable: keys.text("executable", report).map(str::to_owned),
             headers: headers(&mut keys, report),
             limits: keys.get("limits").map(|n| limits(n, self.options.lenient, report)).unwrap_or_default(),
             prices: prices(&mut keys, self.options.lenient, report),
@@ -226,7 +227,7 @@ fn lacks(field: &Entry, can: &Capabilities) -> Option<&'static str> {
     let (can, what) = match field.key.as_str() {
         "temperature" | "top_p" | "top_k" => (can.sampling, "no sampling parameters"),
         "max_output_tokens" => (can.max_output_tokens, "no limit on the length of an answer"),
-        "functions" | "tools" => (can.functions || can.agent, "no functions"),
+        "functions" | "tools" => (can.functions, "no functions"),
         _ => return None,
     };
     (is_set && !can).then_some(what)
@@ -235,7 +236,7 @@ fn lacks(field: &Entry, can: &Capabilities) -> Option<&'static str> {
 /// An option that the backend does not have.
 fn unknown_option(provider: &str, entry: &Entry, can: &Capabilities) -> Option<Diagnostic> {
     // These steer this program, or are made into other options before a call.
-    let is_ours = matches!(entry.key.as_str(), "preset" | "enable_context_management" | "memory_config");
+    let is_ours = entry.key == "preset";
     if can.options.contains(&entry.key.as_str()) || (can.agent && is_ours) {
         return None;
     }

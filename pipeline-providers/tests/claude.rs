@@ -1,0 +1,6 @@
+//! The agent CLI, with a scripted stand-in for its executable.
+
+mod leftovers;
+mod requests;
+mod support;
+mod verdicts;
