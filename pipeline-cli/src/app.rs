@@ -140,6 +140,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
     let done = match &cli.command {
         Command::Check(args) => command::check::check(&app, args),
         Command::Run(args) => Box::pin(command::run::run(&app, args)).await,
+        Command::Plan(args) => command::plan::plan(&app, args).await,
         Command::Resume(args) => Box::pin(command::resume::resume(&app, args)).await,
         Command::Runs(args) => command::runs::runs(&app, args).await,
         Command::Report(args) => command::report::report(&app, args).await,

@@ -3,6 +3,7 @@
 //! Owns [`Cli`] and one struct per command. Must not know the environment (`settings.rs`) or what a command does.
 //! A flag is here only when something honours it.
 
+mod plan;
 mod runs;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use plan::Plan;
 pub use runs::{Collect, Diff, Fork, ListRuns, Logs, OneRun, Remove, Report, Runs};
 
 /// Durable, supervised AI pipelines from a YAML file.
@@ -48,6 +50,8 @@ pub enum Command {
     Check(Check),
     /// Run a pipeline
     Run(Box<Run>),
+    /// Tell what a run would do: order, conditions, models, worst cost, files
+    Plan(Plan),
     /// Go on with a run that stopped
     Resume(Resume),
     /// Look into past runs
@@ -131,6 +135,9 @@ pub struct Run {
     /// Set a variable of the pipeline's state
     #[arg(long = "set", value_name = "VAR=VALUE")]
     pub set: Vec<String>,
+    /// Do nothing but tell what would run, like `pipeline plan`
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print every event as a line of JSON on standard output
     #[arg(long, conflicts_with = "json")]
     pub events: bool,

@@ -7,6 +7,7 @@ pub mod check;
 pub mod doctor;
 pub mod explain;
 pub mod graph;
+pub mod plan;
 pub mod report;
 pub mod resume;
 pub mod run;

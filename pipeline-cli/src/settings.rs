@@ -164,6 +164,11 @@ impl Settings {
         self.directory(self.state_flag.as_deref(), "PIPELINE_CHECKPOINT_DIR", written, ".pipeline")
     }
 
+    /// Whether `--state-dir` was given.
+    pub fn has_state_flag(&self) -> bool {
+        self.state_flag.is_some()
+    }
+
     /// The argument of `--state-dir` that a later command needs to find `state_dir`; `None` when it finds it anyway.
     pub fn state_flag_for(&self, state_dir: &Path) -> Option<String> {
         let found = self.directory(None, "PIPELINE_CHECKPOINT_DIR", None, ".pipeline");

@@ -22,6 +22,9 @@ use crate::sources::{FileSources, reason};
 /// # Errors
 /// [`Failure`] when nothing could be run, or when the run could not be recorded.
 pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
+    if args.dry_run {
+        return super::plan::plan(app, &planned(args)).await;
+    }
     let rules = read_rules(app, &args.mock)?;
     let mode = app.settings.mode(args.mock.mock || rules.is_some())?;
     let kinds = app.kinds(mode, rules.as_ref())?;
@@ -55,6 +58,18 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let work = workshop.engine.run(Arc::new(plan), setup, manifest, sources, control);
     let conducted = Box::pin(watch.conduct(app, &resume, work)).await?;
     watch.tell(app, conducted, &workshop.written, &resume)
+}
+
+/// The same command line as `pipeline plan` has it.
+fn planned(args: &Run) -> crate::args::Plan {
+    crate::args::Plan {
+        file: args.file.clone(),
+        against: None,
+        mock: args.mock.clone(),
+        limits: args.limits.clone(),
+        workspace_dir: args.workspace_dir.clone(),
+        output_dir: args.output_dir.clone(),
+    }
 }
 
 /// The file of mock rules, if one is named.

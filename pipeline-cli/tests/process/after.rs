@@ -139,3 +139,20 @@ fn verbose_show_has_figures_and_a_schema() {
         document["figures"]["steps"].as_array().unwrap().iter().find(|s| s["step"] == "fan[]/think").unwrap();
     assert_eq!((think["instances"].as_u64(), think["calls"].as_u64()), (Some(2), Some(2)));
 }
+
+#[test]
+fn a_plan_tells_what_would_be_reused_and_runs_nothing() {
+    let (scratch, id) = ran();
+    scratch.write("edited.yaml", &FILE.replace("Say {{", "Tell {{"));
+    let plan = scratch.run(&["plan", "edited.yaml", "--mock", "--against", &id, "--json"]).json();
+    assert_eq!(plan["schema"], "pipeline.plan/1");
+    let verdicts: Vec<_> =
+        plan["steps"].as_array().unwrap().iter().filter_map(|s| s["against"]["verdict"].as_str()).collect();
+    assert_eq!(verdicts, ["reuse", "reuse", "run", "run"]);
+    assert!(plan["model_calls"]["unbounded"].as_str().unwrap().contains("`fan`"));
+    assert_eq!(plan["cost_usd"]["at_most"], 0.0);
+    let before = scratch.run(&["runs", "list", "--json"]).stdout;
+    let dry = scratch.run(&["run", "edited.yaml", "--mock", "--dry-run"]);
+    assert!(dry.code == Some(0) && dry.stdout.contains("as often as its list is long"), "{}", dry.stdout);
+    assert_eq!(scratch.run(&["runs", "list", "--json"]).stdout, before);
+}

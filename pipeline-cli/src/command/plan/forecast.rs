@@ -1,0 +1,307 @@
+//! What a run would do at most: steps in order, models, calls, costs, files.
+//!
+//! Owns [`Forecast`]. A bound is told only where it holds; where there is none, the first reason is told instead.
+//! Must not know how it is shown.
+
+use pipeline_core::catalog::Catalog;
+use pipeline_core::expr::Dynamic;
+use pipeline_core::plan::{BlockId, Body, Condition, ForEach, Leaf, OnError, PipelineId, Plan, StepPlan};
+use pipeline_core::provider::{Message, ModelRequest, Price};
+use pipeline_core::value::Value;
+
+/// A number that is never exceeded, or why there is none.
+pub type Bound = Result<f64, String>;
+
+/// One step as it is written.
+#[derive(Debug)]
+pub struct Line {
+    /// Path of names.
+    pub path: String,
+    /// How deep it stands.
+    pub depth: usize,
+    /// The type that was written.
+    pub kind: String,
+    /// What must hold for it to run.
+    pub condition: Option<String>,
+    /// Names of the steps that it needs, in a graph.
+    pub needs: Vec<String>,
+    /// Provider and model of a model step.
+    pub model: Option<String>,
+    /// How often it runs at most, within one turn of what it stands in.
+    pub times: Option<Bound>,
+    /// Most attempts.
+    pub attempts: u32,
+    /// Deadline of an attempt.
+    pub timeout: Option<std::time::Duration>,
+    /// The file that it writes.
+    pub file: Option<String>,
+}
+
+/// A plan, looked at from outside.
+#[derive(Debug)]
+pub struct Forecast {
+    /// Steps, in the order of the file.
+    pub lines: Vec<Line>,
+    /// Model calls at most.
+    pub calls: Bound,
+    /// US dollars at most.
+    pub cost: Bound,
+}
+
+struct Walk<'a> {
+    plan: &'a Plan,
+    catalog: &'a Catalog,
+    lines: Vec<Line>,
+    inside: Vec<PipelineId>,
+}
+
+/// Calls and dollars of a part.
+#[derive(Clone)]
+struct Most {
+    calls: Bound,
+    cost: Bound,
+}
+
+impl Most {
+    fn nothing() -> Self {
+        Self { calls: Ok(0.0), cost: Ok(0.0) }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            calls: both(self.calls, other.calls, |a, b| a + b),
+            cost: both(self.cost, other.cost, |a, b| a + b),
+        }
+    }
+
+    /// Of two parts only one runs.
+    fn or(self, other: Self) -> Self {
+        Self { calls: both(self.calls, other.calls, f64::max), cost: both(self.cost, other.cost, f64::max) }
+    }
+
+    fn times(self, times: &Bound) -> Self {
+        let scale = |bound: Bound| match bound {
+            // Nothing, however often, is nothing.
+            Ok(0.0) => Ok(0.0),
+            bound => both(bound, times.clone(), |a, b| a * b),
+        };
+        Self { calls: scale(self.calls), cost: scale(self.cost) }
+    }
+}
+
+fn both(a: Bound, b: Bound, join: fn(f64, f64) -> f64) -> Bound {
+    Ok(join(a?, b?))
+}
+
+impl Forecast {
+    /// Looks at a plan.
+    pub fn of(plan: &Plan, catalog: &Catalog) -> Self {
+        let mut walk = Walk { plan, catalog, lines: Vec::new(), inside: Vec::new() };
+        let most = walk.block(plan.root().body, "", 0);
+        Self { lines: walk.lines, calls: most.calls, cost: most.cost }
+    }
+}
+
+impl Walk<'_> {
+    fn block(&mut self, id: BlockId, prefix: &str, depth: usize) -> Most {
+        let block = self.plan.block(id);
+        let mut most = Most::nothing();
+        for (at, step) in block.steps.iter().enumerate() {
+            let name = |other: &usize| block.steps.get(*other).map(|s| self.plan.step(*s).name.to_string());
+            let needs = block.needs.as_ref().and_then(|needs| needs.get(at));
+            let needs = needs.map_or_else(Vec::new, |needs| needs.iter().filter_map(name).collect());
+            most = most.plus(self.step(self.plan.step(*step), prefix, depth, needs));
+        }
+        most
+    }
+
+    fn step(&mut self, step: &StepPlan, prefix: &str, depth: usize, needs: Vec<String>) -> Most {
+        let path = format!("{prefix}{}", step.name);
+        let times = times(step, &path);
+        self.lines.push(Line {
+            path: path.clone(),
+            depth,
+            kind: step.written_type.to_string(),
+            condition: step.condition.as_ref().map(words),
+            needs,
+            model: match &step.body {
+                Body::Leaf(leaf) => model(leaf, self.catalog),
+                _ => None,
+            },
+            times: times.clone(),
+            attempts: step.retry.max_attempts,
+            timeout: step.timeout,
+            file: step.output_to_file.as_ref().map(|file| file.source().to_owned()),
+        });
+        let below = format!("{path}/");
+        let mut most = match &step.body {
+            Body::Leaf(leaf) => self.leaf(leaf, &path),
+            Body::Break | Body::Continue => Most::nothing(),
+            Body::ForEach(form) => self.block(form.body, &below, depth + 1),
+            Body::While(form) => self.block(form.body, &below, depth + 1),
+            Body::Parallel(parallel) => {
+                let mut all = Most::nothing();
+                for (id, branch) in &parallel.branches {
+                    all = all.plus(self.block(*branch, &format!("{below}{id}/"), depth + 1));
+                }
+                all
+            }
+            Body::Choose(choose) => {
+                let mut most = Most::nothing();
+                for (value, case) in &choose.cases {
+                    let name = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    most = most.or(self.block(*case, &format!("{below}{name}/"), depth + 1));
+                }
+                match choose.default {
+                    Some(default) => most.or(self.block(default, &format!("{below}default/"), depth + 1)),
+                    None => most,
+                }
+            }
+            Body::Child(child) if self.inside.contains(&child.pipeline) => {
+                let why = format!("`{path}` is the same pipeline again, up to {} deep", child.max_depth);
+                Most { calls: Err(why.clone()), cost: Err(why) }
+            }
+            Body::Child(child) => {
+                self.inside.push(child.pipeline);
+                let most = self.block(self.plan.pipeline(child.pipeline).body, &below, depth + 1);
+                self.inside.pop();
+                most
+            }
+        };
+        if let Some(times) = &times {
+            most = most.times(times);
+        }
+        most = most.times(&Ok(f64::from(step.retry.max_attempts)));
+        if let OnError::Steps(instead) = &step.on_error {
+            most = most.plus(self.block(*instead, &format!("{below}on_error/"), depth + 1));
+        }
+        match step.budget.max_cost_usd {
+            Some(limit) => Most { cost: Ok(most.cost.map_or(limit, |cost| cost.min(limit))), ..most },
+            None => most,
+        }
+    }
+
+    fn leaf(&self, leaf: &Leaf, path: &str) -> Most {
+        if &*leaf.kind != "prompt" {
+            return Most::nothing();
+        }
+        let unbounded = |why: String| Most { calls: Err(why.clone()), cost: Err(why) };
+        if field(&leaf.with, "tools").is_some() {
+            return unbounded(format!("`{path}` calls tools, in as many turns as its model asks for"));
+        }
+        let repairs = if field(&leaf.with, "output_schema").is_some() {
+            1 + number(&leaf.with, "repair_attempts").unwrap_or(2)
+        } else {
+            1
+        };
+        let calls = Ok(repairs as f64);
+        let cost = self.cost(leaf, path).map(|cost| cost * repairs as f64);
+        Most { calls, cost }
+    }
+
+    /// US dollars of one call.
+    fn cost(&self, leaf: &Leaf, path: &str) -> Bound {
+        let Some(provider) = text(&leaf.with, "provider").and_then(|name| self.catalog.provider(name)) else {
+            return Err(format!("the provider of `{path}` is known only when it runs"));
+        };
+        let prompt = match field(&leaf.with, "prompt") {
+            Some(Dynamic::Const(prompt)) => Some(prompt.json().to_string()),
+            _ => None,
+        };
+        let request = ModelRequest {
+            model: text(&leaf.with, "model").map(str::to_owned),
+            messages: vec![Message::user(prompt.clone().unwrap_or_default())],
+            max_output_tokens: number(&leaf.with, "max_output_tokens"),
+            ..ModelRequest::default()
+        };
+        match provider.worst_case(&request).cost {
+            // What costs nothing costs nothing at any length.
+            Price::AtMost(0.0) => Ok(0.0),
+            Price::AtMost(usd) if prompt.is_some() => Ok(usd),
+            Price::AtMost(usd) => Err(format!(
+                "the length of the prompt of `{path}` is known only when it runs (its answer: at most ${usd:.4})"
+            )),
+            Price::AsAllowed => Err(format!("`{path}` is an agent that spends what it is allowed")),
+            Price::Unknown => Err(format!("the model of `{path}` has no known price")),
+        }
+    }
+}
+
+/// How often the body of a loop runs.
+fn times(step: &StepPlan, path: &str) -> Option<Bound> {
+    match &step.body {
+        Body::ForEach(form) => Some(turns(form, path)),
+        Body::While(form) => Some(Ok(form.max_iterations as f64)),
+        _ => None,
+    }
+}
+
+fn turns(form: &ForEach, path: &str) -> Bound {
+    let most = form.max_iterations.map(|n| n as f64);
+    let written = match &form.source {
+        Dynamic::Const(list) => list.json().as_array().map(Vec::len),
+        Dynamic::List(items) => Some(items.len()),
+        _ => None,
+    };
+    match (written.map(|n| n as f64), most) {
+        (Some(written), Some(most)) => Ok(written.min(most)),
+        (Some(one), None) | (None, Some(one)) => Ok(one),
+        (None, None) => {
+            Err(format!("the list of `{path}` is known only when it runs; `max_iterations` would bound it"))
+        }
+    }
+}
+
+fn model(leaf: &Leaf, catalog: &Catalog) -> Option<String> {
+    if &*leaf.kind != "prompt" {
+        return None;
+    }
+    let provider = text(&leaf.with, "provider");
+    let model = match field(&leaf.with, "model") {
+        None => provider
+            .and_then(|p| catalog.provider(p))
+            .map_or("its default model", |p| p.default_model())
+            .to_owned(),
+        Some(Dynamic::Const(model)) => model.json().as_str().unwrap_or("?").to_owned(),
+        Some(_) => "a model made by a template".to_owned(),
+    };
+    Some(format!("{}/{model}", provider.unwrap_or("?")))
+}
+
+/// A condition as people write it.
+pub fn words(condition: &Condition) -> String {
+    let joined = |list: &[Condition], word: &str| list.iter().map(words).collect::<Vec<_>>().join(word);
+    match condition {
+        Condition::Const(value) => value.to_string(),
+        Condition::Expr(expr) => expr.source().to_owned(),
+        Condition::All(list) => joined(list, " and "),
+        Condition::Any(list) => format!("({})", joined(list, " or ")),
+        Condition::Not(one) => format!("not ({})", words(one)),
+    }
+}
+
+/// A field of a configuration.
+fn field<'a>(with: &'a Dynamic, name: &str) -> Option<&'a Dynamic> {
+    match with {
+        Dynamic::Map(entries) => entries.iter().find(|(key, _)| key == name).map(|(_, value)| value),
+        _ => None,
+    }
+}
+
+fn value<'a>(with: &'a Dynamic, name: &str) -> Option<&'a Value> {
+    match with {
+        Dynamic::Const(whole) => whole.json().get(name),
+        _ => match field(with, name)? {
+            Dynamic::Const(value) => Some(value.json()),
+            _ => None,
+        },
+    }
+}
+
+fn text<'a>(with: &'a Dynamic, name: &str) -> Option<&'a str> {
+    value(with, name)?.as_str()
+}
+
+fn number(with: &Dynamic, name: &str) -> Option<u64> {
+    value(with, name)?.as_u64()
+}
