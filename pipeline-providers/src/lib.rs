@@ -15,12 +15,18 @@ mod secret;
 mod prices;
 mod unavailable;
 mod claude_cli;
+mod limited;
+#[cfg(feature = "http")]
+mod http;
 mod mock;
 mod catalog;
 
 pub use backend::kinds;
 pub use catalog::{mock_for, mocks};
 pub use claude_cli::{ClaudeCli, ClaudeCliSettings};
+#[cfg(feature = "http")]
+pub use http::{BatchEntry, Credential, HttpProvider, HttpSettings, Transport, vendor_url};
+pub use limited::Limited;
 pub use mock::{MockProvider, MockRules};
 pub use prices::PriceTable;
 pub use secret::Secret;
