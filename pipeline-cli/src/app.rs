@@ -20,13 +20,17 @@ use pipeline_core::store::{CheckpointStore, OutputWriter};
 
 use crate::args::{Cli, Command};
 use crate::command;
+use crate::command::work::check_credentials;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::report::diagnostics::Checked;
 use crate::settings::{Mode, Settings};
 use crate::setup::RulesText;
 use crate::sources::FileSources;
-use crate::wiring;
+use crate::{walk, wiring};
+
+/// Most calls at once to live providers, over all runs of the process.
+const LIVE_CALLS: usize = 16;
 
 /// What every command has.
 pub struct App {
@@ -50,6 +54,8 @@ pub struct Kinds {
     pub catalog: Catalog,
     /// Providers that would be called live and have no credential.
     pub lacking: Vec<&'static str>,
+    mode: Mode,
+    rules: Arc<wiring::MockRules>,
 }
 
 impl App {
@@ -67,7 +73,9 @@ impl App {
             })?,
         };
         let mut catalog = Catalog::default();
-        let (providers, lacking) = wiring::providers(mode, &Arc::new(rules), &self.settings);
+        let rules = Arc::new(rules);
+        let (providers, lacking) =
+            wiring::providers(mode, &rules, &self.settings).map_err(Failure::environment)?;
         let broken = |error: pipeline_core::catalog::Duplicate| {
             Failure::environment(format!("this program is put together wrongly: {error}"))
                 .help("this is a fault of `pipeline`: please report it")
@@ -81,7 +89,26 @@ impl App {
         for provider in providers {
             catalog.add_provider(provider).map_err(broken)?;
         }
-        Ok(Kinds { catalog, lacking })
+        Ok(Kinds { catalog, lacking, mode, rules })
+    }
+
+    /// What the plan's steps call: the entries of its `providers` are connected, and what is called has what it needs.
+    ///
+    /// # Errors
+    /// An environment [`Failure`] that names every variable that is missing.
+    pub fn connect(&self, mut kinds: Kinds, plan: &Plan) -> Result<Kinds, Failure> {
+        let used = walk::providers(plan);
+        let mut missing = Vec::new();
+        for entry in plan.providers() {
+            kinds.lacking.retain(|name| *name != entry.name);
+            match wiring::entry(kinds.mode, &kinds.rules, &self.settings, entry) {
+                Ok(provider) => kinds.catalog.set_provider(provider),
+                Err(message) if used.contains(&entry.name) => missing.push(message),
+                Err(message) => kinds.catalog.set_provider(wiring::unavailable(entry, message)),
+            }
+        }
+        check_credentials(&used, &kinds.lacking, missing)?;
+        Ok(kinds)
     }
 
     /// Pipeline files as seen from the working directory.
@@ -115,12 +142,13 @@ pub fn store(state_dir: &Path) -> Arc<dyn CheckpointStore> {
     wiring::store(state_dir)
 }
 
-/// An engine that uses `catalog`, keeps its runs in `store`, and conversations and snapshots in `state_dir`.
-pub fn workshop(app: &App, catalog: Catalog, store: Arc<dyn CheckpointStore>, state_dir: &Path) -> Workshop {
+/// An engine that uses what `kinds` has, keeps its runs in `store`, and conversations and snapshots in `state_dir`.
+pub fn workshop(app: &App, kinds: Kinds, store: Arc<dyn CheckpointStore>, state_dir: &Path) -> Workshop {
     let written = Arc::new(Written { inner: wiring::outputs(), files: Mutex::default() });
     let outputs: Arc<dyn OutputWriter> = Arc::<Written>::clone(&written);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut services = Services::new(catalog, wiring::tools(), outputs);
+    let mut services = Services::new(kinds.catalog, wiring::tools(), outputs);
+    services.calls = (kinds.mode != Mode::Mock).then(|| Arc::new(tokio::sync::Semaphore::new(LIVE_CALLS)));
     services.jq = wiring::jq();
     services.child_env = Arc::new(app.settings.child_env());
     services.sessions = Some(wiring::sessions(state_dir, Arc::clone(&clock)));

@@ -13,4 +13,4 @@ pub mod resume;
 pub mod run;
 pub mod runs;
 pub mod schema;
-mod work;
+pub mod work;

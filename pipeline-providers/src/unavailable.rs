@@ -5,7 +5,9 @@
 
 use async_trait::async_trait;
 use pipeline_core::error::{ErrorKind, StepError};
-use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Price, Provider, WorstCase};
+use pipeline_core::provider::{
+    Capabilities, ModelRequest, ModelStream, Price, Provider, ProviderEntry, WorstCase,
+};
 use pipeline_core::step::StepContext;
 
 use crate::backend;
@@ -17,18 +19,34 @@ use crate::backend;
 #[derive(Debug, Clone)]
 pub struct Unavailable {
     name: String,
+    kind: String,
+    model: Option<String>,
     variables: &'static [&'static str],
+    message: Option<String>,
 }
 
 impl Unavailable {
     /// The stand-in for `name`; any one of the environment variables `variables` would have made it available.
     pub fn new(name: impl Into<String>, variables: &'static [&'static str]) -> Self {
-        Self { name: name.into(), variables }
+        let name = name.into();
+        Self { kind: name.clone(), name, model: None, variables, message: None }
+    }
+
+    /// The stand-in for an entry of `providers`; `message` says what it lacks.
+    pub fn because(entry: &ProviderEntry, message: String) -> Self {
+        Self {
+            name: entry.name.clone(),
+            kind: entry.kind.clone(),
+            model: entry.model.clone(),
+            variables: &[],
+            message: Some(message),
+        }
     }
 
     /// The error that every call ends with.
     fn error(&self) -> StepError {
         let message = match self.variables {
+            _ if self.message.is_some() => self.message.clone().unwrap_or_default(),
             [] => format!("the credential for `{}` is missing", self.name),
             names => {
                 format!("the credential for `{}` is missing: set {}", self.name, names.join(" or "))
@@ -49,11 +67,11 @@ impl Provider for Unavailable {
     }
 
     fn capabilities(&self) -> Capabilities {
-        backend::capabilities(&self.name)
+        backend::capabilities(&self.kind)
     }
 
     fn default_model(&self) -> &str {
-        backend::default_model(&self.name)
+        self.model.as_deref().unwrap_or_else(|| backend::default_model(&self.kind))
     }
 
     fn worst_case(&self, _request: &ModelRequest) -> WorstCase {

@@ -9,7 +9,7 @@ use pipeline_core::plan::{CompileOptions, Plan};
 use pipeline_core::store::{CheckpointStore, Manifest, RunSummary, StoredRun, StoredSources};
 
 use super::run::read_rules;
-use super::work::{Watch, check_credentials, resume_command};
+use super::work::{Watch, resume_command};
 use crate::app::{self, App, Kinds};
 use crate::args::{Mock, Resume};
 use crate::exit::{Exit, Failure, is_resumable, status_name};
@@ -48,17 +48,17 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     let (mode, rules) = mode_of(app, manifest, &kept, &args.mock)?;
     kept.allow(&args.permissions, &app.settings.working);
     kept.limit(&args.limits);
-    let kinds = app.kinds(mode, rules.as_ref())?;
+    let mut kinds = app.kinds(mode, rules.as_ref())?;
     let plan = compile_again(app, manifest, &opened.stored.sources, &kinds)?;
     let has_ended = opened.stored.records.last().is_some_and(|r| matches!(r.fact, Fact::RunEnded { .. }));
     if has_ended {
         app.console.note(&format!("run {id} has ended: this is how"));
     } else {
-        check_credentials(&plan, &kinds.lacking)?;
+        kinds = app.connect(kinds, &plan)?;
     }
     let setup = kept.setup(manifest, run_dir(&state_dir, &id));
     let hint = resume_command(app, &id, &state_dir);
-    let workshop = app::workshop(app, kinds.catalog, store, &state_dir);
+    let workshop = app::workshop(app, kinds, store, &state_dir);
     let (watch, control) = Watch::new(app, args.events);
     let work = workshop.engine.resume(Arc::new(plan), setup, opened, control);
     let conducted = Box::pin(watch.conduct(app, &hint, work)).await?;

@@ -8,7 +8,7 @@ use pipeline_core::plan::{CompileOptions, Inputs, Plan, check_inputs};
 use pipeline_core::store::{CheckpointStore, Manifest, StoreError, StoredSources};
 use pipeline_core::value::{Hash, Value};
 
-use super::work::{Watch, check_credentials, resume_command, tell_findings};
+use super::work::{Watch, resume_command, tell_findings};
 use crate::app::{self, App};
 use crate::args::{Mock, Run};
 use crate::exit::{Exit, Failure};
@@ -43,7 +43,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let inputs = checked_inputs(app, args, &plan)?;
     check_until(args.until.as_deref(), &plan)?;
     let kept = kept(app, args, &plan, mode, rules)?;
-    check_credentials(&plan, &kinds.lacking)?;
+    let kinds = app.connect(kinds, &plan)?;
 
     let state_dir = app.settings.state_dir(Some(&plan.root().settings));
     let store = app::store(&state_dir);
@@ -53,7 +53,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let setup = kept.setup(&manifest, run_dir(&state_dir, &manifest.run_id));
     let resume = resume_command(app, &manifest.run_id, &state_dir);
 
-    let workshop = app::workshop(app, kinds.catalog, store, &state_dir);
+    let workshop = app::workshop(app, kinds, store, &state_dir);
     let (watch, control) = Watch::new(app, args.events);
     let work = workshop.engine.run(Arc::new(plan), setup, manifest, sources, control);
     let conducted = Box::pin(watch.conduct(app, &resume, work)).await?;

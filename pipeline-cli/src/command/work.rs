@@ -2,6 +2,7 @@
 //!
 //! Must not know how a run is begun.
 
+use std::collections::BTreeSet;
 use std::future::{Future, pending};
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +10,6 @@ use std::path::Path;
 use pipeline_core::diagnostic::Severity;
 use pipeline_core::engine::{EngineError, RunControl, RunReport};
 use pipeline_core::fact::RunStatus;
-use pipeline_core::plan::Plan;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Written};
@@ -20,7 +20,6 @@ use crate::report::terminal::{self, Live};
 use crate::report::{diagnostics, json, summary};
 use crate::settings::Settings;
 use crate::supervise::{Ended, ProcessSignals, Signal, supervise};
-use crate::walk;
 
 /// Somebody who watches a run.
 pub struct Watch {
@@ -136,28 +135,28 @@ fn exit_of(status: RunStatus, signal: Option<Signal>) -> Exit {
     }
 }
 
-/// Refuses a live run of a plan whose steps name a provider that has no credential.
+/// Refuses a live run whose steps name a provider that has no credential. `messages` say what others lack.
 ///
 /// # Errors
 /// An environment [`Failure`] that names every variable that is missing.
-pub fn check_credentials(plan: &Plan, lacking: &[&'static str]) -> Result<(), Failure> {
-    let used = walk::providers(plan);
+pub fn check_credentials(
+    used: &BTreeSet<String>,
+    lacking: &[&'static str],
+    messages: Vec<String>,
+) -> Result<(), Failure> {
     let missing: Vec<&str> = lacking.iter().copied().filter(|name| used.contains(*name)).collect();
-    match missing_credentials(&missing) {
-        Some(failure) => Err(failure),
-        None => Ok(()),
-    }
+    missing_credentials(&missing, messages).map_or(Ok(()), Err)
 }
 
-fn missing_credentials(providers: &[&str]) -> Option<Failure> {
+fn missing_credentials(providers: &[&str], messages: Vec<String>) -> Option<Failure> {
     let sentence = |name: &&str| {
         let known = Settings::credentials().iter().find(|(provider, _)| provider == name);
         let variables = known.map_or_else(|| "its API key".to_owned(), |(_, v)| v.join(" or "));
         format!("the credential for `{name}` is missing: set {variables}")
     };
     let mut failure = Failure::environment("");
-    failure.messages = providers.iter().map(sentence).collect();
-    (!providers.is_empty()).then(|| failure.help("or run with --mock, which calls nobody"))
+    failure.messages = providers.iter().map(sentence).chain(messages).collect();
+    (!failure.messages.is_empty()).then(|| failure.help("or run with --mock, which calls nobody"))
 }
 
 /// Tells what a compilation found, for people. When the file can run, notes are for those who want to know everything,
@@ -204,11 +203,11 @@ mod tests {
 
     #[test]
     fn every_missing_credential_is_named_with_its_variables_and_the_mock() {
-        let failure = missing_credentials(&["claude", "gemini"]).unwrap();
+        let failure = missing_credentials(&["claude", "gemini"], vec!["x lacks X".to_owned()]).unwrap();
         assert_eq!(failure.exit.code(), 3);
         let text = failure.to_string();
         assert!(text.contains("ANTHROPIC_API_KEY") && text.contains("GEMINI_API_KEY"), "{text}");
         assert!(failure.help.unwrap().contains("--mock"));
-        assert_eq!(missing_credentials(&[]), None);
+        assert_eq!(missing_credentials(&[], Vec::new()), None);
     }
 }

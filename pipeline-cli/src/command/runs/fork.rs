@@ -20,7 +20,7 @@ use crate::app;
 use crate::args::Fork;
 use crate::command::resume::{compile_again, mode_of};
 use crate::command::run::new_id;
-use crate::command::work::{Watch, check_credentials, resume_command};
+use crate::command::work::{Watch, resume_command};
 use crate::exit::{Exit, Failure};
 use crate::inputs;
 use crate::setup::{Kept, run_dir};
@@ -45,7 +45,7 @@ pub(super) async fn fork(place: &Place<'_>, args: &Fork) -> Result<Exit, Failure
         .map_err(|failure| failure.help("write --set STEP=VALUE or --set STEP=@FILE"))?;
     let again = run_again(&plan, args.from.as_deref(), &given)?;
     let values = values(&plan, given)?;
-    check_credentials(&plan, &kinds.lacking)?;
+    let kinds = app.connect(kinds, &plan)?;
 
     let store = app::store(place.state_dir);
     let manifest = Manifest {
@@ -73,7 +73,7 @@ pub(super) async fn fork(place: &Place<'_>, args: &Fork) -> Result<Exit, Failure
     let opened = store.open(&run).await?;
     let setup = kept.setup(&manifest, run_dir(place.state_dir, &run));
     let hint = resume_command(app, &run, place.state_dir);
-    let workshop = app::workshop(app, kinds.catalog, store, place.state_dir);
+    let workshop = app::workshop(app, kinds, store, place.state_dir);
     let (watch, control) = Watch::new(app, args.events);
     let work = workshop.engine.resume(Arc::new(plan), setup, opened, control);
     let conducted = Box::pin(watch.conduct(app, &hint, work)).await?;
