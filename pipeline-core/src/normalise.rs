@@ -8,7 +8,7 @@ mod parts;
 
 use std::collections::BTreeMap;
 
-use crate::diagnostic::Report;
+use crate::diagnostic::{Diagnostic, Report};
 use crate::document::{Entry, Node, NodeKind};
 
 pub use model::{is_model, provider_of};
@@ -59,6 +59,11 @@ pub fn leaf(
         "set_variable" => Some(Leaf::plain("set_variable", set_variable(step, entries))),
         "data_transform" => {
             let mut config = entries;
+            if let Some(at) = config.iter().position(|e| e.key == "lazy") {
+                let entry = config.remove(at);
+                let finding = Diagnostic::note("E0110", entry.key_span, "`lazy` has no effect");
+                report.push(finding.help("remove it; rows are never copied before they must be"));
+            }
             if !config.iter().any(|e| e.key == "output_field")
                 && let Some(name) = step.get("name")
             {
@@ -92,7 +97,7 @@ fn made(key: &str, value: Node) -> Entry {
 }
 
 /// Two maps as one: maps merge deep, anything else of `over` wins.
-pub fn merged(under: &[Entry], over: &[Entry]) -> Vec<Entry> {
+pub(crate) fn merged(under: &[Entry], over: &[Entry]) -> Vec<Entry> {
     let mut all: Vec<Entry> = under.to_vec();
     for entry in over {
         match all.iter_mut().find(|e| e.key == entry.key) {

@@ -474,6 +474,13 @@ pub struct Budget {
     pub max_parallel: Option<usize>,
 }
 
+impl Retry {
+    /// What a `retry` map means that says nothing about how often: three tries.
+    pub(crate) fn tried() -> Self {
+        Self { max_attempts: 3, ..Self::default() }
+    }
+}
+
 impl Default for Retry {
     /// One try.
     fn default() -> Self {

@@ -2,8 +2,8 @@
 //!
 //! Owns the reading of the table of expected exit codes and the runs. Must not know what the files mean: every run is made on
 //! mocks, and only exit codes are compared. Without DIR the folder is `examples/`.
-//! The table is `conformance.txt` in the folder, else `xtask/conformance.txt` for `examples/`; its own head says how it is
-//! written. A file without a row is expected to pass both `check` and `run`.
+//! The table is `conformance.txt` in the folder, else `xtask/conformance.txt` for `examples/` and `xtask/corpus.txt` for
+//! folders whose name ends so; its own head says how it is written. A file without a row is expected to pass both `check` and `run`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -207,10 +207,17 @@ fn table_of(repo: &Repo, folder: &Path, shown: &str) -> Result<BTreeMap<String, 
     let path = match (own.is_file(), shown.trim_end_matches('/')) {
         (true, _) => own,
         (false, "examples") => ours,
+        (false, other) if other.ends_with("corpus") => repo.root().join("xtask/corpus.txt"),
         (false, _) => return Ok(BTreeMap::new()),
     };
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    parse(&text).with_context(|| format!("in {}", path.display()))
+    let mut table = parse(&text.replace("{folder}", shown.trim_end_matches('/')))
+        .with_context(|| format!("in {}", path.display()))?;
+    if path.ends_with("corpus.txt") {
+        // Any part of the files may be there.
+        table.retain(|name, _| folder.join(name).is_file());
+    }
+    Ok(table)
 }
 
 /// Reads lines of `file | check | run | arguments`.

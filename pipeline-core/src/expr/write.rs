@@ -332,7 +332,7 @@ impl Writer<'_, '_> {
             self.put(name, here);
         } else {
             let at = self.at(here);
-            self.put(&format!("_path({at}, "), here);
+            self.put(&format!("_path({at}, '{name}', "), here);
             self.put(name, here);
             self.put(")", here);
         }
@@ -497,7 +497,6 @@ impl Writer<'_, '_> {
         here: &Range<usize>,
         guarded: bool,
     ) -> Result<(), ExprError> {
-        let call = if guarded { "_opt" } else { "_path" };
         // `steps.x.result` is the primary value, whatever kind of value the step has.
         let is_primary = under.is_empty()
             && matches!(&base.kind, Kind::Name(n) if n == "steps")
@@ -506,10 +505,15 @@ impl Writer<'_, '_> {
             && steps[1].fixed() == Some("result");
         let end = steps.last().map_or(here.end, |s| s.range().end);
         let at = self.at(&(here.start..end.max(here.start)));
-        self.put(&format!("{call}({at}, "), here);
+        let root = match &base.kind {
+            Kind::Name(name) if under.is_empty() => name.as_str(),
+            _ => "",
+        };
+        let call = if guarded { format!("_opt({at}, ") } else { format!("_path({at}, '{root}', ") };
+        self.put(&call, here);
         let mut rest = steps;
         if is_primary {
-            self.put(&format!("_primary({call}({at}, "), here);
+            self.put(&format!("_primary({call}"), here);
             self.suffixes(base, under, here, guarded)?;
             self.step(&steps[0])?;
             self.put("))", here);

@@ -10,9 +10,12 @@ mod names;
 mod text;
 mod fields;
 mod policy;
+mod defaults;
 mod providers;
 mod steps;
 mod control;
+mod batch;
+mod child;
 mod workflow;
 
 use std::collections::{BTreeMap, HashMap};

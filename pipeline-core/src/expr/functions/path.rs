@@ -5,13 +5,14 @@ use minijinja::{Environment, Error, State, Value};
 
 use super::support::{absent, in_row, kind_of, located, number, wrong};
 use crate::diagnostic::closest;
+use crate::expr::NAMESPACES;
 
 /// Most fields that a message names.
 const MOST_NAMED: usize = 12;
 
 pub(super) fn install(env: &mut Environment<'static>) {
-    env.add_function("_path", |state: &State, at: u64, root: Value, path: Rest<Value>| {
-        match strict(&root, &path) {
+    env.add_function("_path", |state: &State, at: u64, name: &str, root: Value, path: Rest<Value>| {
+        match strict(name, &root, &path) {
             Err(_) if in_row(state) => Ok(Value::UNDEFINED),
             Err((error, help)) => Err(located(error, at, Some(help))),
             Ok(value) => Ok(value),
@@ -27,26 +28,33 @@ pub(super) fn install(env: &mut Environment<'static>) {
 }
 
 /// A path that must be there; else why it is not, and what to do.
-fn strict(root: &Value, path: &[Value]) -> Result<Value, (Error, String)> {
+fn strict(name: &str, root: &Value, path: &[Value]) -> Result<Value, (Error, String)> {
     let allow = "check the name, or allow for its absence with `| default(…)`";
     if root.is_undefined() {
-        return Err((absent("the name has no value here"), allow.to_owned()));
+        let what = if name.is_empty() { "what is read from".to_owned() } else { format!("`{name}`") };
+        return Err((absent(format!("{what} has no value here")), allow.to_owned()));
     }
     let mut here = root.clone();
     for (depth, part) in path.iter().enumerate() {
         let next = here.get_item(part).unwrap_or(Value::UNDEFINED);
         if next.is_undefined() {
-            return Err(missing(&here, part, depth, path));
+            return Err(missing(name, &here, part, depth, path));
         }
         here = next;
     }
     Ok(here)
 }
 
-fn missing(here: &Value, part: &Value, depth: usize, path: &[Value]) -> (Error, String) {
-    let before: Vec<String> = path[..depth].iter().map(ToString::to_string).collect();
+fn missing(name: &str, here: &Value, part: &Value, depth: usize, path: &[Value]) -> (Error, String) {
+    let fields = path[..depth].iter().map(ToString::to_string);
+    let before: Vec<String> =
+        Some(name).filter(|n| !n.is_empty()).map(str::to_owned).into_iter().chain(fields).collect();
     let owner = if before.is_empty() { String::new() } else { format!("`{}` ", before.join(".")) };
     let allow = "allow for its absence with `| default(…)`".to_owned();
+    if depth == 0 && NAMESPACES.contains(&name) {
+        let help = "check the name, or allow for its absence with `| default(…)`";
+        return (absent(format!("`{name}.{part}` has no value here")), help.to_owned());
+    }
     match here.kind() {
         ValueKind::Map => {
             let names: Vec<String> =

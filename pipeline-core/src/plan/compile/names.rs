@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, Span, closest};
 use crate::document::Node;
 use crate::expr::Read;
 use crate::plan::compile::Compiler;
-use crate::plan::{InputKind, InputPlan};
+use crate::plan::{InputKind, InputPlan, Retry};
 
 /// Fields of `run`.
 const RUN: [&str; 4] = ["id", "started_at", "dir", "timestamp"];
@@ -51,6 +51,10 @@ pub(super) struct PipelineScope {
     pub(super) providers: BTreeMap<String, String>,
     /// `defaults`.
     pub(super) defaults: Option<Node>,
+    /// `defaults.retry`.
+    pub(super) retry: Option<Retry>,
+    /// `environment.mode`.
+    pub(super) mode: Option<Node>,
 }
 
 /// The first steps of a list: those whose values can be read from a place. A prefix costs the same for every step of a

@@ -27,16 +27,24 @@ const KINDS: [&str; 14] = [
 ];
 
 impl Compiler<'_> {
-    /// `retry`: a number of tries, or a map.
+    /// `retry`: a number of tries, or a map. What it does not say is that of `defaults.retry`.
     pub(super) fn retry(&mut self, node: &Node) -> Retry {
-        let mut retry = Retry::default();
+        let under = self.scope.retry.clone().unwrap_or_else(Retry::tried);
+        self.retry_over(under, node)
+    }
+
+    /// `retry` over what is said elsewhere.
+    pub(super) fn retry_over(&mut self, under: Retry, node: &Node) -> Retry {
+        let mut retry = under;
         if let Some(count) = node.as_u64().filter(|n| *n >= 1) {
-            retry.max_attempts = u32::try_from(count).unwrap_or(u32::MAX);
+            retry.max_attempts = small(count);
             return retry;
         }
         let report = &mut self.report;
         let mut keys = Keys::new(node, "`retry`", report);
-        retry.max_attempts = keys.count("max_attempts", 1, report).map_or(3, small);
+        if let Some(count) = keys.count("max_attempts", 1, report) {
+            retry.max_attempts = small(count);
+        }
         if let Some(backoff) = keys.word("backoff", &["fixed", "linear", "exponential"], report) {
             retry.backoff = backoff;
         }
@@ -52,10 +60,13 @@ impl Compiler<'_> {
 
     /// The original's `retry_config`: `max_retries` counts the tries after the first.
     pub(super) fn retry_config(&mut self, node: &Node) -> Retry {
-        let mut retry = Retry::default();
+        // Without `max_retries` there are three more tries, as in the original.
+        let mut retry = self.scope.retry.clone().unwrap_or(Retry { max_attempts: 4, ..Retry::default() });
         let report = &mut self.report;
         let mut keys = Keys::new(node, "`retry_config`", report);
-        retry.max_attempts = keys.count("max_retries", 0, report).map_or(3, small).saturating_add(1);
+        if let Some(count) = keys.count("max_retries", 0, report) {
+            retry.max_attempts = small(count).saturating_add(1);
+        }
         if let Some(backoff) =
             keys.word::<Backoff>("backoff_strategy", &["fixed", "linear", "exponential"], report)
         {

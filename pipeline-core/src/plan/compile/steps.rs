@@ -8,6 +8,7 @@ use crate::diagnostic::{Diagnostic, Span, closest};
 use crate::document::{Entry, Node, NodeKind};
 use crate::expr::Dynamic;
 use crate::normalise::{self, Surroundings};
+use crate::plan::compile::child::ChildPolicy;
 use crate::plan::compile::fields::Schema;
 use crate::plan::compile::keys::Keys;
 use crate::plan::compile::names::Place;
@@ -225,15 +226,17 @@ impl Compiler<'_> {
         let spellings: &[&'static str] =
             if written == "while_loop" { &["when"] } else { &["condition", "when"] };
         let condition = keys.either(spellings, &mut self.report).map(|n| self.condition(n, place));
-        let timeout = self.timeout(&mut keys);
+        let of_child = if written == "pipeline" { self.child_policy(node) } else { ChildPolicy::default() };
+        let timeout = self.timeout(&mut keys).or(of_child.timeout);
         let default = |this: &Self, key: &str| this.scope.defaults.as_ref().and_then(|d| d.get(key)).cloned();
         let effects = keys.word("effects", &["repeatable", "once"], &mut self.report).unwrap_or_default();
         let retry = match (keys.get("retry"), keys.get("retry_config")) {
             (Some(node), _) => Some(self.retry(node)),
             (None, Some(node)) => Some(self.retry_config(node)),
-            (None, None) => None,
+            (None, None) => of_child.retry,
         };
-        let continue_on_error = keys.flag("continue_on_error", &mut self.report);
+        let continue_on_error =
+            keys.flag("continue_on_error", &mut self.report).or(of_child.continue_on_error);
         let continue_on_error =
             continue_on_error.or_else(|| default(self, "continue_on_error")?.as_bool()).unwrap_or(false);
         let budget = keys.get("budget").map(|n| self.budget(n)).unwrap_or_default();
@@ -265,7 +268,8 @@ impl Compiler<'_> {
                 default(self, "timeout_seconds").and_then(|n| crate::plan::compile::keys::duration(&n).ok());
             given.unwrap_or(Some(DEFAULT_TIMEOUT))
         });
-        let retry = retry.or_else(|| default(self, "retry").map(|n| self.retry(&n)));
+        // The default is for effects: a control form's own tries are only those that it asks for.
+        let retry = retry.or_else(|| self.scope.retry.clone().filter(|_| !is_control));
         let step = StepPlan {
             name: Arc::clone(name),
             written_type: Arc::from(written),
@@ -342,7 +346,8 @@ impl Compiler<'_> {
     }
 
     fn leaf(&mut self, node: &Node, written: &str, keys: &Keys<'_>, place: &Place, made: &mut Made) -> Body {
-        let entries: Vec<Entry> = keys.rest(&mut self.report).into_iter().cloned().collect();
+        let mut entries: Vec<Entry> = keys.rest(&mut self.report).into_iter().cloned().collect();
+        self.mode_preset(written, &mut entries);
         let functions = std::mem::take(&mut self.scope.functions);
         let defaults = self.scope.defaults.take();
         let around = Surroundings { defaults: defaults.as_ref(), functions: &functions };
@@ -388,6 +393,15 @@ impl Compiler<'_> {
         }
         made.is_agent = self.is_agent(kind, &entries);
         Body::Leaf(Leaf { kind: Arc::from(kind), with })
+    }
+
+    /// `environment.mode` is the preset of a `claude_smart` step that nothing else gives one.
+    fn mode_preset(&self, written: &str, entries: &mut Vec<Entry>) {
+        let has_preset = entries.iter().any(|e| e.key == "preset")
+            || self.scope.defaults.as_ref().is_some_and(|d| d.get("claude_preset").is_some());
+        if let Some(mode) = self.scope.mode.clone().filter(|_| written == "claude_smart" && !has_preset) {
+            entries.push(Entry { key: "preset".to_owned(), key_span: mode.span, value: mode });
+        }
     }
 
     /// Whether a leaf asks an agent, which may write files by itself.

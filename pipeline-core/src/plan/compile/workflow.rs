@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, FileId, Span, closest};
-use crate::document::{self, Entry, Limits, Node, NodeKind};
+use crate::document::{self, Limits, Node, NodeKind};
 use crate::expr::Dynamic;
 use crate::normalise;
 use crate::plan::compile::Compiler;
-use crate::plan::compile::control::Inherits;
+use crate::plan::compile::child::Inherits;
 use crate::plan::compile::keys::{Keys, wrong};
 use crate::plan::compile::names::{PipelineScope, Place};
-use crate::plan::{Budget, InputKind, InputPlan, Pipeline, PipelineId, Settings};
+use crate::plan::{InputKind, InputPlan, Pipeline, PipelineId, Settings};
 use crate::source::SourceRef;
 
 /// Most pipelines of one plan: a file that names two, that name two each, and so on, ends here.
 const MOST_PIPELINES: usize = 1000;
 
 /// Keys of the workflow that are known and not built yet.
-const LATER: [&str; 10] = [
+const LATER: [&str; 8] = [
     "tools",
     "mcp_servers",
     "agents",
@@ -26,8 +26,6 @@ const LATER: [&str; 10] = [
     "setting_sources",
     "enable_context_management",
     "memory_config",
-    "environment",
-    "resource_limits",
 ];
 
 impl Compiler<'_> {
@@ -82,7 +80,7 @@ impl Compiler<'_> {
         &mut self,
         source: &Node,
         reference: SourceRef,
-        inherits: Inherits,
+        inherits: &Inherits,
     ) -> Option<PipelineId> {
         let from = self.sources.get(source.span.file).map(|f| f.canonical.clone()).unwrap_or_default();
         let (node, canonical) = self.load(&reference, Some(&from), Some(source.span))?;
@@ -111,12 +109,12 @@ impl Compiler<'_> {
     }
 
     /// A child written in place.
-    pub(super) fn inline_child(&mut self, node: &Node, inherits: Inherits) -> Option<PipelineId> {
+    pub(super) fn inline_child(&mut self, node: &Node, inherits: &Inherits) -> Option<PipelineId> {
         self.pipeline(node, Some(inherits))
     }
 
     /// Compiles a pipeline in a scope of its own.
-    fn pipeline(&mut self, document: &Node, child: Option<Inherits>) -> Option<PipelineId> {
+    fn pipeline(&mut self, document: &Node, child: Option<&Inherits>) -> Option<PipelineId> {
         if self.pipelines.len() >= MOST_PIPELINES {
             let message = format!("over {MOST_PIPELINES} child pipelines");
             self.report.push(Diagnostic::error("E0305", document.span, message));
@@ -127,7 +125,11 @@ impl Compiler<'_> {
         self.pipelines.push(None);
         let outer = std::mem::take(&mut self.scope);
         self.scope = inherited(&outer, child);
-        let pipeline = self.workflow(&node);
+        let mut pipeline = self.workflow(&node);
+        if let Some(inherits) = child {
+            let settings = &mut pipeline.settings;
+            settings.workspace_dir = settings.workspace_dir.take().or(inherits.workspace_dir.clone());
+        }
         let scope = std::mem::replace(&mut self.scope, outer);
         // What a child reads of a parent whose own parent is not known must come from further up.
         let (from_above, inputs) =
@@ -210,7 +212,7 @@ impl Compiler<'_> {
             self.scope.defaults.as_ref().and_then(|d| d.get("output_dir")).and_then(Node::as_text);
         settings.output_dir = settings.output_dir.or(default_dir.map(str::to_owned));
         self.permissions(&mut keys, &mut settings);
-        let budget: Budget = keys.get("budget").map(|n| self.budget(n)).unwrap_or_default();
+        let budget = self.workflow_budget(&mut keys);
         self.collect(node);
         let (variables, global_vars) = self.initial(&mut keys);
         let place = Place { no_previous: "it is the first step of its list", ..Place::default() };
@@ -257,38 +259,6 @@ impl Compiler<'_> {
             wrong(node, "outputs", "a map of names and expressions", &mut self.report);
         }
         all
-    }
-
-    fn defaults(&mut self, keys: &mut Keys<'_>) {
-        const KNOWN: [&str; 14] = [
-            "provider",
-            "model",
-            "gemini_model",
-            "gemini_token_budget",
-            "claude_model",
-            "claude_fallback_model",
-            "claude_preset",
-            "claude_options",
-            "claude_output_format",
-            "timeout_seconds",
-            "retry",
-            "continue_on_error",
-            "max_parallel",
-            "output_dir",
-        ];
-        let Some(own) = keys.get("defaults") else { return };
-        let mut inner = Keys::new(own, "`defaults`", &mut self.report);
-        inner.know(&KNOWN);
-        let _ = inner.duration("timeout_seconds", &mut self.report);
-        let _ = inner.count("max_parallel", 1, &mut self.report);
-        inner.finish("`defaults`", self.options.lenient, &mut self.report);
-        let mut entries: Vec<Entry> = own.entries().to_vec();
-        if let Some(outer) = &self.scope.defaults {
-            let missing: Vec<Entry> =
-                outer.entries().iter().filter(|e| own.get(&e.key).is_none()).cloned().collect();
-            entries.extend(missing);
-        }
-        self.scope.defaults = Some(Node::new(own.span, NodeKind::Map(entries)));
     }
 
     fn permissions(&mut self, keys: &mut Keys<'_>, settings: &mut Settings) {
@@ -461,12 +431,14 @@ fn is_input_key(key: &str) -> bool {
 }
 
 /// The scope that a child starts with.
-fn inherited(outer: &PipelineScope, child: Option<Inherits>) -> PipelineScope {
+fn inherited(outer: &PipelineScope, child: Option<&Inherits>) -> PipelineScope {
     let Some(inherits) = child else { return PipelineScope::default() };
     let mut scope =
         PipelineScope { knows_globals: true, functions: BTreeMap::new(), ..PipelineScope::default() };
     if inherits.defaults {
         scope.defaults.clone_from(&outer.defaults);
+        scope.retry.clone_from(&outer.retry);
+        scope.mode.clone_from(&outer.mode);
         scope.providers.clone_from(&outer.providers);
     }
     if inherits.functions {
