@@ -199,3 +199,6 @@ fn answers(
 fn within(name: &str, error: StepError) -> StepError {
     StepError { message: format!("query `{name}`: {}", error.message), ..error }
 }
+
+#[cfg(test)]
+mod tests;

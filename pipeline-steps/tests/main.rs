@@ -4,6 +4,8 @@
 mod plain {
     mod support;
     mod echo;
+    #[cfg(feature = "code")]
+    mod code;
     mod files;
     mod transform;
 }

@@ -13,6 +13,7 @@ mod tidy;
 mod deps;
 mod codegen;
 mod conformance;
+mod compare_code;
 mod ci;
 
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ Tasks:
   codegen [--check]   write docs/reference/ from the program, or check that it is current
   conformance [DIR] [--release]
                       the program against a folder of pipeline files (default: examples)
+  compare-code [--release]
+                      what codebase_query finds, against the parsers of Python and TypeScript and ctags; fetches sources
   stages              the stages of ci";
 
 /// What the command line asks for.
@@ -46,6 +49,7 @@ enum Task {
     Deps { fix: bool },
     Codegen { check: bool },
     Conformance { folder: Option<String>, release: bool },
+    CompareCode { release: bool },
 }
 
 fn main() -> ExitCode {
@@ -72,6 +76,7 @@ fn parse(args: &[String]) -> Result<Task> {
         "deps" => Task::Deps { fix: false },
         "codegen" => Task::Codegen { check: false },
         "conformance" => Task::Conformance { folder: None, release: false },
+        "compare-code" => Task::CompareCode { release: false },
         other => bail!("there is no task `{other}`\n\n{USAGE}"),
     };
     while let Some(arg) = rest.next() {
@@ -84,7 +89,9 @@ fn parse(args: &[String]) -> Result<Task> {
             }
             (Task::Deps { fix }, "--fix") => *fix = true,
             (Task::Codegen { check }, "--check") => *check = true,
-            (Task::Conformance { release, .. }, "--release") => *release = true,
+            (Task::Conformance { release, .. } | Task::CompareCode { release }, "--release") => {
+                *release = true;
+            }
             (Task::Conformance { folder: folder @ None, .. }, dir) if !dir.starts_with('-') => {
                 *folder = Some(dir.to_owned());
             }
@@ -117,6 +124,7 @@ fn perform(task: Task) -> Result<bool> {
         Task::Conformance { folder, release } => {
             conformance::run(&Repo::find()?, folder.as_deref(), release)?
         }
+        Task::CompareCode { release } => compare_code::run(&Repo::find()?, release)?,
     };
     match verdict {
         Verdict::Passed(note) => report::line(format!("ok: {note}"))?,

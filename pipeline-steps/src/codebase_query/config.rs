@@ -287,7 +287,6 @@ pub(super) enum Origin {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FindDependencies {
     /// The file; without it, the packages of the project's manifests.
-    #[serde(alias = "file")]
     pub(super) for_file: Option<String>,
     /// What the dependencies depend on, too.
     pub(super) include_transitive: bool,
@@ -302,7 +301,6 @@ pub(super) struct FindDependencies {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FindDependents {
     /// The file that is depended on.
-    #[serde(alias = "for_file")]
     pub(super) file: Option<String>,
     /// What depends on the dependents, too.
     pub(super) include_transitive: bool,
@@ -537,8 +535,7 @@ pub(super) fn check(config: &Node, cx: &mut CheckContext<'_>) {
 
 /// Whether options have a key; what a template makes of them is seen when it runs.
 fn has(options: &Node, key: &str) -> bool {
-    let alias = if key == "file" { "for_file" } else { key };
-    let one = |map: &Node| map.get(key).is_some() || map.get(alias).is_some();
+    let one = |map: &Node| map.get(key).is_some();
     match &options.kind {
         NodeKind::Map(_) => one(options),
         NodeKind::List(items) => items.iter().any(|item| one(item) || item.as_text().is_some()),

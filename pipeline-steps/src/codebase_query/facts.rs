@@ -188,8 +188,10 @@ impl Walk<'_> {
         let signature = self.text.line(node.start_byte(), end);
         let signature = signature.trim_end_matches(['{', ':', ';', ',', ' ']).to_owned();
         let signature = signature.strip_suffix(" do").map(str::to_owned).unwrap_or(signature);
+        // Attributes and decorators may stand above the name, within the node.
+        let name = ["name", "key", "property"].iter().find_map(|field| node.child_by_field_name(field));
         self.facts.definitions.push(Definition {
-            line: node.start_position().row + 1,
+            line: name.unwrap_or(node).start_position().row + 1,
             end_line: node.end_position().row + 1,
             signature,
             ..definition
@@ -276,16 +278,36 @@ pub(super) fn parse(
     let mut parser = Parser::new();
     parser.set_language(&language.grammar(dialect)).map_err(|_| GaveUp)?;
     let deadline = Instant::now() + DEADLINE;
-    let mut progress = |_: &tree_sitter::ParseState| {
-        if is_stopped() || Instant::now() >= deadline {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
+    let mut parse = |source: &[u8]| {
+        let mut progress = |_: &tree_sitter::ParseState| {
+            let is_over = is_stopped() || Instant::now() >= deadline;
+            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let options = ParseOptions::new().progress_callback(&mut progress);
+        let mut chunk = |at: usize, _| source.get(at..).unwrap_or_default();
+        let tree = parser.parse_with_options(&mut chunk, None, Some(options)).ok_or(GaveUp);
+        if tree.is_err() {
+            parser.reset();
         }
+        tree
     };
-    let options = ParseOptions::new().progress_callback(&mut progress);
-    let mut chunk = |at: usize, _| source.get(at..).unwrap_or_default();
-    parser.parse_with_options(&mut chunk, None, Some(options)).ok_or(GaveUp)
+    let tree = parse(source)?;
+    if language != Language::TypeScript || !tree.root_node().has_error() {
+        return Ok(tree);
+    }
+    let Some(eased) = script::eased(source, dialect) else { return Ok(tree) };
+    let second = parse(&eased)?;
+    Ok(if errors(&second) < errors(&tree) { second } else { tree })
+}
+
+/// How many places of a file are not understood.
+fn errors(tree: &Tree) -> usize {
+    let mut count = 0;
+    each(tree, |node| {
+        count += usize::from(node.is_error() || node.is_missing());
+        node.has_error()
+    });
+    count
 }
 
 /// Visits every node, parents first, without recursion: the depth of a file is its author's choice.

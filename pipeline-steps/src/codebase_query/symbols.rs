@@ -324,11 +324,15 @@ fn usage(source: &[u8], leaf: Node<'_>, around: &[Node<'_>], name: &str) -> Opti
     if is_field("name") && defines.iter().any(|d| parent.kind().contains(d)) {
         return Some("definition");
     }
-    if elixir_definition(source, around) {
+    if elixir_definition(source, leaf, around) {
         return Some("definition");
     }
-    let calls =
-        |n: &Node<'_>| matches!(n.kind(), "call_expression" | "call" | "new_expression" | "macro_invocation");
+    let calls = |n: &Node<'_>| {
+        matches!(
+            n.kind(),
+            "call_expression" | "generic_function" | "call" | "new_expression" | "macro_invocation"
+        )
+    };
     let called = |n: &Node<'_>| {
         ["function", "target", "constructor", "macro"]
             .iter()
@@ -341,19 +345,15 @@ fn usage(source: &[u8], leaf: Node<'_>, around: &[Node<'_>], name: &str) -> Opti
     Some(if kind == "type_identifier" { "type" } else { "reference" })
 }
 
-/// `name` of `def name(…)`: the leaf is the target of the call that is the first argument of a `def`.
-fn elixir_definition(source: &[u8], around: &[Node<'_>]) -> bool {
-    around.iter().rev().take(4).any(|n| {
-        n.kind() == "call"
-            && n.child_by_field_name("target")
-                .and_then(|t| source.get(t.byte_range()))
-                .is_some_and(|t| t.starts_with(b"def"))
-    }) && around
-        .iter()
-        .rev()
-        .take(4)
-        .filter(|n| matches!(n.kind(), "do_block" | "body" | "stab_clause"))
-        .count()
-        == 0
-        && around.iter().rev().take(4).filter(|n| n.kind() == "arguments").count() == 1
+/// `name` of `def name(…) when …`: it begins the first argument of a call of `def` or one of its kin.
+fn elixir_definition(source: &[u8], leaf: Node<'_>, around: &[Node<'_>]) -> bool {
+    let begins =
+        |n: &&Node<'_>| n.start_byte() == leaf.start_byte() && matches!(n.kind(), "call" | "binary_operator");
+    let mut outer = around.iter().rev().skip_while(begins);
+    let is_first = outer.next().is_some_and(|n| {
+        n.kind() == "arguments"
+            && n.named_child(0).is_some_and(|first| first.start_byte() == leaf.start_byte())
+    });
+    let target = outer.next().and_then(|n| n.child_by_field_name("target"));
+    is_first && target.and_then(|t| source.get(t.byte_range())).is_some_and(|t| t.starts_with(b"def"))
 }

@@ -6,6 +6,7 @@ use tree_sitter::Node;
 
 use super::{Facts, Form, Into_, Kind, ScopeKind, Walk, child_of, children, definition};
 use crate::codebase_query::config::ClassType;
+use crate::codebase_query::language::Dialect;
 
 pub(super) fn see(walk: &mut Walk<'_>, node: Node<'_>) -> Into_ {
     match node.kind() {
@@ -263,4 +264,47 @@ pub(super) fn finish(walk: Walk<'_>) -> Facts {
         found.is_public |= !walk.is_module || walk.remembered.contains(&found.name);
     }
     facts
+}
+
+/// The same text, as long and with the same lines, without what the grammar of TypeScript is known not to take although
+/// the language does; `None` when there is nothing of that kind.
+///
+/// That is a backquote escaped within the type of a template, and a signature that begins with `<` on a line of its own
+/// where the line before ends without a semicolon.
+pub(super) fn eased(source: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
+    let mut eased = source.to_vec();
+    let mut is_changed = false;
+    for at in 0..source.len().saturating_sub(1) {
+        if source[at] == b'\\' && source[at + 1] == b'`' {
+            eased[at..=at + 1].copy_from_slice(b"__");
+            is_changed = true;
+        }
+    }
+    // Where elements may be written, `<` begins one.
+    if dialect == Dialect::Jsx {
+        return is_changed.then_some(eased);
+    }
+    let (mut start, mut last) = (0, b';');
+    let mut in_comment = false;
+    for line in source.split_inclusive(|byte| *byte == b'\n') {
+        let indent = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let text = line[indent..].trim_ascii_end();
+        if text.starts_with(b"/*") {
+            in_comment = true;
+        }
+        if !in_comment && !text.is_empty() && !text.starts_with(b"//") {
+            let ends_type =
+                last.is_ascii_alphanumeric() || matches!(last, b'>' | b')' | b']' | b'}' | b'"' | b'\'');
+            if indent > 0 && text.starts_with(b"<") && ends_type {
+                eased[start + indent - 1] = b';';
+                is_changed = true;
+            }
+            last = text.last().copied().unwrap_or(last);
+        }
+        if text.ends_with(b"*/") {
+            in_comment = false;
+        }
+        start += line.len();
+    }
+    is_changed.then_some(eased)
 }

@@ -414,3 +414,24 @@ fn a_search_that_is_stopped_ends_within_a_file() {
     let long = "fn f() { let x = 1 + 2; }\n".repeat(20_000);
     assert_eq!(read(long.as_bytes(), Language::Rust, Dialect::Plain, &|| true).err(), Some(GaveUp));
 }
+
+#[test]
+fn what_the_grammar_of_typescript_does_not_take_is_read_all_the_same() {
+    let source = "\
+export const over: {
+  (a: string): Box<string>
+  /**
+   * Comments may stand between.
+   */
+  <A, B>(a: A, f: (b: B) => A): Box<A>
+} = (a) => a
+type Missing<U extends string> = `no \\`Self\\`: ${U}`
+export interface After { last(): void }
+";
+    let facts = facts(Language::TypeScript, source);
+    assert!(!facts.is_broken);
+    assert_eq!(
+        told(&facts),
+        ["1 function over", "-8 type Missing", "9 interface After", "9 method After/last"]
+    );
+}
