@@ -15,6 +15,7 @@ mod functions;
 mod language;
 mod legacy;
 mod row;
+mod script;
 mod dynamic;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use language::{Expr, ExprError, Read, Template, Words};
 pub use legacy::rewrite_legacy;
 pub use reference::{Group, ReferenceEntry, reference};
 pub use row::RowExpr;
+pub use script::Script;
 use write::NAMESPACES;
 
 use crate::clock::Timestamp;

@@ -120,6 +120,21 @@ pub struct Permissions {
     pub tools: Vec<String>,
 }
 
+impl Permissions {
+    /// Whether a command, as a program and its arguments, may run. A rule allows it when the rule's words are the first
+    /// words of the command; `git` allows `git status` and not `/tmp/git`. A script for a shell is `sh -c SCRIPT`.
+    pub fn allows_command(&self, words: &[String]) -> bool {
+        self.shell.iter().any(|rule| {
+            let mut rule = rule.split_whitespace().peekable();
+            if rule.peek() == Some(&"*") {
+                return true;
+            }
+            let mut words = words.iter();
+            rule.peek().is_some() && rule.all(|word| words.next().is_some_and(|w| w == word))
+        })
+    }
+}
+
 /// The directories of a run, absolute.
 #[derive(Debug, Clone, Default)]
 pub struct RunDirs {

@@ -57,7 +57,7 @@ impl Step for DataTransform {
     }
 
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
-        let config: Config = decode(cx, with)?;
+        let config = config(cx, with)?;
         let mut data = match config.input_source {
             Value::Null => {
                 return Err(StepError::invalid(format!("the `input_source` of `{}` is null", cx.key.path))
@@ -79,6 +79,23 @@ impl Step for DataTransform {
         });
         Ok(StepOutput::ok(value(name, data, config.output_format)))
     }
+}
+
+/// Reads the configuration. The rows are moved around the reading, which would copy each of them.
+fn config(cx: &StepContext, mut with: Value) -> Result<Config, StepError> {
+    let input = with.get_mut("input_source").map(Value::take);
+    let operations = with.get_mut("operations").and_then(Value::as_array_mut);
+    let others: Vec<Option<Value>> = operations
+        .into_iter()
+        .flatten()
+        .map(|operation| operation.get_mut("right_source").map(Value::take))
+        .collect();
+    let mut config: Config = decode(cx, with)?;
+    config.input_source = input.unwrap_or_default();
+    for (operation, other) in config.operations.iter_mut().zip(others) {
+        operation.right_source = other;
+    }
+    Ok(config)
 }
 
 /// Does one operation.

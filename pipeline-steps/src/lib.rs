@@ -15,6 +15,8 @@ mod file_ops;
 mod data_transform;
 #[cfg(feature = "code")]
 mod codebase_query;
+mod shell;
+mod tool;
 pub mod prompt;
 
 #[cfg(test)]
@@ -36,6 +38,8 @@ pub fn builtin(files: Arc<FileCache>) -> Vec<Arc<dyn Step>> {
         Arc::new(data_transform::DataTransform),
         #[cfg(feature = "code")]
         Arc::new(codebase_query::CodebaseQuery),
+        Arc::new(shell::Shell),
+        Arc::new(tool::ToolStep),
         Arc::new(prompt::Prompt::new(files)),
     ]
 }

@@ -1,7 +1,7 @@
 //! JSON-shaped values with expressions in them.
 
 use crate::clock::Timestamp;
-use crate::expr::{Expr, ExprError, Names, RowExpr, Template};
+use crate::expr::{Expr, ExprError, Names, RowExpr, Script, Template};
 use crate::value::{Data, Value};
 
 /// A value that may have templates anywhere inside.
@@ -16,6 +16,8 @@ pub enum Dynamic {
     /// An expression over rows that the step evaluates itself; the names of the pipeline's scope that it reads are
     /// bound when the step starts. See [`RowExpr`].
     Row(RowExpr),
+    /// A shell script, whose values are kept out of its text. See [`Script`].
+    Script(Script),
     /// A list.
     List(Vec<Dynamic>),
     /// A map.
@@ -65,6 +67,7 @@ impl Dynamic {
             Self::Template(template) => template.render(names),
             Self::Expr(expr) => expr.eval(names),
             Self::Row(row) => Ok(row.bind(names)),
+            Self::Script(script) => script.render(names),
             Self::List(items) => items.iter().map(|item| item.render(names)).collect(),
             Self::Map(entries) => {
                 let entries = entries.iter().map(|(key, value)| Ok((key.clone(), value.render(names)?)));
@@ -88,6 +91,7 @@ impl Dynamic {
             Self::Template(template) => template.reads().iter().collect(),
             Self::Expr(expr) => expr.reads().iter().collect(),
             Self::Row(row) => row.scope_reads().collect(),
+            Self::Script(script) => script.reads().iter().collect(),
             Self::List(items) => items.iter().flat_map(Self::reads).collect(),
             Self::Map(entries) | Self::Bindings(entries) => {
                 entries.iter().flat_map(|(_, v)| v.reads()).collect()

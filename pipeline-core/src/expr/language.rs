@@ -13,6 +13,7 @@ use crate::expr::functions::support::{self, Located, NOW, map_value, printed, to
 use crate::expr::parse::Parser;
 use crate::expr::statement::{end_of, shifted, template};
 use crate::expr::write::{Around, NAMESPACES, Output, free, write};
+use crate::expr::script::MARKS;
 use crate::expr::{Names, functions};
 use crate::value::Value;
 
@@ -250,13 +251,32 @@ impl Template {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn compile_among(text: &str, words: &Words<'_>) -> Result<Self, ExprError> {
+        Self::compile_in(text, words, EXPRESSIONS.clone())
+    }
+
+    /// The same, with each value between the marks of `script.rs`.
+    pub(super) fn compile_marked(text: &str, words: &Words<'_>) -> Result<Self, ExprError> {
+        let mut env = EXPRESSIONS.clone();
+        env.set_formatter(|out, state, value| {
+            let text = printed(value)?;
+            support::pay(state, text.len())?;
+            let (begin, end) = MARKS;
+            write!(out, "{begin}{}{end}", Value::String(text)).map_err(minijinja::Error::from)
+        });
+        Self::compile_in(text, words, env)
+    }
+
+    fn compile_in(
+        text: &str,
+        words: &Words<'_>,
+        mut env: Environment<'static>,
+    ) -> Result<Self, ExprError> {
         if let Some((inside, offset)) = single(text) {
             let expr = Expr::compile_at(inside, offset, words, false, &EXPRESSIONS)?;
             return Ok(Self(Arc::new(TemplateKind::Single(text.to_owned(), expr))));
         }
         compile(text, || {
             let rewritten = template(text, words)?;
-            let mut env = EXPRESSIONS.clone();
             env.add_template_owned("t", rewritten.text.clone())
                 .map_err(|e| failed(&e, &rewritten, 0, text.len()))?;
             let compiled = Compiled { source: text.to_owned(), rewritten, code: env };

@@ -3,6 +3,7 @@
 //! Owns the total order of JSON values and their identity. Must not know any operation.
 
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 
 use pipeline_core::value::Value;
 use serde_json::{Map, Number};
@@ -38,9 +39,22 @@ pub(super) fn compare(a: &Value, b: &Value) -> Ordering {
             let first = a.iter().zip(b).map(|(a, b)| compare(a, b)).find(|o| o.is_ne());
             first.unwrap_or_else(|| a.len().cmp(&b.len()))
         }
-        (Value::Object(_), Value::Object(_)) => identity(a).cmp(&identity(b)),
+        (Value::Object(a), Value::Object(b)) => compare_maps(a, b),
         _ => rank(a).cmp(&rank(b)),
     }
+}
+
+/// By their entries in the order of their names.
+fn compare_maps(a: &Map<String, Value>, b: &Map<String, Value>) -> Ordering {
+    let sorted = |map: &'_ Map<String, Value>| {
+        let mut names: Vec<String> = map.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    };
+    let (names_a, names_b) = (sorted(a), sorted(b));
+    let by = |(x, y): (&String, &String)| x.cmp(y).then_with(|| compare(&a[x], &b[y]));
+    let first = names_a.iter().zip(&names_b).map(by).find(|o| o.is_ne());
+    first.unwrap_or_else(|| names_a.len().cmp(&names_b.len()))
 }
 
 fn rank(value: &Value) -> u8 {
@@ -76,45 +90,92 @@ fn compare_mixed(a: i128, b: f64) -> Ordering {
     a.cmp(&(floor as i128)).then(if b > floor { Ordering::Less } else { Ordering::Equal })
 }
 
-/// A text that two values share exactly when they are equal: the order of keys does not count, and 1 is 1.0.
-pub(super) fn identity(value: &Value) -> String {
-    let mut out = String::new();
-    write_identity(value, &mut out);
-    out
-}
+/// A value by what it is worth, for tables of keys: the order of keys in a map does not count, and 1 is 1.0. Nothing is
+/// copied for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Same<'v>(pub(super) &'v Value);
 
-fn write_identity(value: &Value, out: &mut String) {
-    match value {
-        Value::Array(items) => {
-            out.push('[');
-            for item in items {
-                write_identity(item, out);
-                out.push(',');
+/// What stands for a value that is not there.
+pub(super) static MISSING: Value = Value::Null;
+
+impl PartialEq for Same<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.0, other.0) {
+            (Value::Number(a), Value::Number(b)) => compare_numbers(a, b).is_eq(),
+            (Value::Array(a), Value::Array(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Same(a) == Same(b))
             }
-            out.push(']');
-        }
-        Value::Object(fields) => {
-            let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
-            fields.sort_unstable_by_key(|(name, _)| *name);
-            out.push('{');
-            for (name, value) in fields {
-                out.push_str(&Value::from(name.as_str()).to_string());
-                out.push(':');
-                write_identity(value, out);
-                out.push(',');
+            (Value::Object(a), Value::Object(b)) => {
+                a.len() == b.len() && a.iter().all(|(k, a)| b.get(k).is_some_and(|b| Same(a) == Same(b)))
             }
-            out.push('}');
+            (a, b) => a == b,
         }
-        Value::Number(n) => out.push_str(&number_identity(n)),
-        other => out.push_str(&other.to_string()),
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "only for fractions that are whole and small enough")]
-fn number_identity(n: &Number) -> String {
-    match (whole(n), n.as_f64()) {
-        (None, Some(f)) if f.fract() == 0.0 && f.abs() < 1e30 => (f as i128).to_string(),
-        _ => n.to_string(),
+impl Eq for Same<'_> {}
+
+impl Hash for Same<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        rank(self.0).hash(state);
+        match self.0 {
+            Value::Null => {}
+            Value::Bool(value) => value.hash(state),
+            // Numbers that are equal are the same fraction, although not each fraction is one number.
+            Value::Number(n) => (n.as_f64().unwrap_or_default() + 0.0).to_bits().hash(state),
+            Value::String(text) => text.hash(state),
+            Value::Array(items) => items.iter().for_each(|item| Same(item).hash(state)),
+            Value::Object(fields) => fields.len().hash(state),
+        }
+    }
+}
+
+/// A value as a sort compares it, found once for each row.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum SortKey<'v> {
+    Whole(i128),
+    Text(&'v str),
+    Other(&'v Value),
+    Missing,
+}
+
+impl<'v> SortKey<'v> {
+    pub(super) fn of(value: Option<&'v Value>) -> Self {
+        match value {
+            None | Some(Value::Null) => Self::Missing,
+            Some(Value::String(text)) => Self::Text(text),
+            Some(Value::Number(n)) if let Some(n) = whole(n) => Self::Whole(n),
+            Some(other) => Self::Other(other),
+        }
+    }
+
+    /// The order of [`compare`], or its reverse; what is missing comes last either way.
+    pub(super) fn compare(&self, other: &Self, is_reversed: bool) -> Ordering {
+        let order = match (self, other) {
+            (Self::Missing, Self::Missing) => return Ordering::Equal,
+            (Self::Missing, _) => return Ordering::Greater,
+            (_, Self::Missing) => return Ordering::Less,
+            (Self::Whole(a), Self::Whole(b)) => a.cmp(b),
+            (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            (Self::Other(a), Self::Other(b)) => compare(a, b),
+            (Self::Whole(a), Self::Other(Value::Number(b))) => {
+                compare_mixed(*a, b.as_f64().unwrap_or_default())
+            }
+            (Self::Other(Value::Number(a)), Self::Whole(b)) => {
+                compare_mixed(*b, a.as_f64().unwrap_or_default()).reverse()
+            }
+            (a, b) => a.rank().cmp(&b.rank()),
+        };
+        if is_reversed { order.reverse() } else { order }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Whole(_) => 1,
+            Self::Text(_) => 2,
+            Self::Other(value) => rank(value),
+            Self::Missing => 5,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use pipeline_core::expr::{ExprError, RowExpr};
 use pipeline_core::value::Value;
 use serde_json::Map;
 
-use super::cell;
+use super::cell::{self, MISSING, Same, SortKey};
 use super::config::{Fields, JoinType, Key, Keys, Operation, Order};
 
 /// After so many evaluated rows, other tasks get their turn and a deadline is noticed.
@@ -74,21 +74,25 @@ async fn breathe(index: usize) {
 }
 
 /// Keeps the rows for which the condition holds; without one, those whose field is there and not false.
-pub(super) async fn filter(operation: &Operation, rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+pub(super) async fn filter(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
     let field = operation.field.as_deref();
-    let mut kept = Vec::new();
-    for (index, row) in rows.into_iter().enumerate() {
+    let mut keeps = Vec::with_capacity(rows.len());
+    for (index, row) in rows.iter().enumerate() {
         breathe(index).await;
-        let holds = match (&operation.condition, field) {
-            (Some(condition), field) => holds(condition, field, &row).map_err(|e| at_row(index, e))?,
-            (None, Some(field)) => cell::get(&row, field).is_some_and(|v| *v != Value::Bool(false)),
+        keeps.push(match (&operation.condition, field) {
+            (Some(condition), field) => holds(condition, field, row).map_err(|e| at_row(index, e))?,
+            (None, Some(field)) => cell::get(row, field).is_some_and(|v| *v != Value::Bool(false)),
             (None, None) => return Err(lacks("condition")),
-        };
-        if holds {
-            kept.push(row);
-        }
+        });
     }
-    Ok(kept)
+    keep(&mut rows, &keeps);
+    Ok(rows)
+}
+
+/// Keeps the rows whose flag is set, in their place.
+fn keep(rows: &mut Vec<Value>, keeps: &[bool]) {
+    let mut flags = keeps.iter();
+    rows.retain(|_| flags.next().is_some_and(|f| *f));
 }
 
 /// A condition may call the row's `field` simply `value`.
@@ -171,22 +175,22 @@ pub(super) fn sort(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Va
         (None, None) if rows.iter().any(Value::is_object) => return Err(lacks("field")),
         (None, None) => vec![(None, operation.order)],
     };
-    rows.sort_by(|a, b| {
-        let by = |(field, order): &(Option<&str>, Order)| {
-            let value = |row| {
-                field.map_or_else(|| Some(row).filter(|r: &&Value| !r.is_null()), |f| cell::get(row, f))
-            };
-            match (value(a), value(b)) {
-                (None, None) => Ordering::Equal,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(_), None) => Ordering::Less,
-                (Some(a), Some(b)) if *order == Order::Asc => cell::compare(a, b),
-                (Some(a), Some(b)) => cell::compare(b, a),
-            }
+    let key = |row, (field, _): &(Option<&str>, Order)| match field {
+        Some(field) => SortKey::of(cell::get(row, field)),
+        None => SortKey::of(Some(row)),
+    };
+    // Each key is found once, not at each comparison.
+    let width = keys.len();
+    let table: Vec<SortKey<'_>> = rows.iter().flat_map(|row| keys.iter().map(move |k| key(row, k))).collect();
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by(|a, b| {
+        let by = |(at, (_, order)): (usize, &(Option<&str>, Order))| {
+            table[a * width + at].compare(&table[b * width + at], *order == Order::Desc)
         };
-        keys.iter().map(by).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+        keys.iter().enumerate().map(by).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
     });
-    Ok(rows)
+    drop(table);
+    Ok(order.into_iter().map(|place| rows[place].take()).collect())
 }
 
 /// Keeps the first of rows that are the same, or the same in some fields.
@@ -197,16 +201,15 @@ pub(super) fn unique(operation: &Operation, mut rows: Vec<Value>) -> Vec<Value> 
         (Some(Fields::Renamed(fields)), _) => fields.keys().map(String::as_str).collect(),
         (None, None) => Vec::new(),
     };
-    let mut seen = HashSet::new();
-    rows.retain(|row| {
-        let identity = if fields.is_empty() {
-            cell::identity(row)
-        } else {
-            let of = |f: &&str| cell::get(row, f).map_or_else(|| "null".to_owned(), cell::identity);
-            fields.iter().map(of).collect::<Vec<_>>().join(",")
-        };
-        seen.insert(identity)
-    });
+    let keeps: Vec<bool> = if fields.is_empty() {
+        let mut seen = HashSet::with_capacity(rows.len());
+        rows.iter().map(|row| seen.insert(Same(row))).collect()
+    } else {
+        let mut seen = HashSet::with_capacity(rows.len());
+        let of = |row, field: &&str| Same(cell::get(row, field).unwrap_or(&MISSING));
+        rows.iter().map(|row| seen.insert(fields.iter().map(|f| of(row, f)).collect::<Vec<_>>())).collect()
+    };
+    keep(&mut rows, &keeps);
     rows
 }
 
@@ -252,7 +255,7 @@ pub(super) fn flatten(operation: &Operation, rows: Vec<Value>) -> Vec<Value> {
 }
 
 /// Puts each row together with the first of the other rows that has the same key.
-pub(super) fn join(operation: &Operation, rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+pub(super) fn join(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
     let Some(Value::Array(others)) = &operation.right_source else {
         return Err(StepError::invalid("`right_source` is not a list").help("point it at a list of rows"));
     };
@@ -261,33 +264,29 @@ pub(super) fn join(operation: &Operation, rows: Vec<Value>) -> Result<Vec<Value>
         (Some(both), None) | (None, Some(both)) => (both, both),
         (None, None) => return Err(lacks("join_key")),
     };
-    let mut index: HashMap<String, &Value> = HashMap::with_capacity(others.len());
+    let mut index: HashMap<Same<'_>, &Value> = HashMap::with_capacity(others.len());
     for other in others {
         if let Some(key) = cell::get(other, right) {
-            index.entry(cell::identity(key)).or_insert(other);
+            index.entry(Same(key)).or_insert(other);
         }
     }
-    let mut joined = Vec::with_capacity(rows.len());
-    for (number, mut row) in rows.into_iter().enumerate() {
-        let partner = cell::get(&row, left).and_then(|key| index.get(&cell::identity(key)));
-        let Some(partner) = partner else {
-            if operation.join_type == JoinType::Left {
-                joined.push(row);
-            }
-            continue;
-        };
-        let Value::Object(fields) = &mut row else {
+    let mut keeps = Vec::with_capacity(rows.len());
+    for (number, row) in rows.iter_mut().enumerate() {
+        let partner = cell::get(row, left).and_then(|key| index.get(&Same(key)).copied());
+        keeps.push(partner.is_some() || operation.join_type == JoinType::Left);
+        let Some(partner) = partner else { continue };
+        let Value::Object(fields) = row else {
             return Err(StepError::invalid(format!("row {} is not a map", number + 1)));
         };
         match (&operation.alias, partner) {
             (Some(alias), partner) => {
-                fields.insert(alias.clone(), (*partner).clone());
+                fields.insert(alias.clone(), partner.clone());
             }
             (None, Value::Object(more)) => fields.extend(more.iter().map(|(k, v)| (k.clone(), v.clone()))),
             // It has the key, so it is a map.
             (None, _) => {}
         }
-        joined.push(row);
     }
-    Ok(joined)
+    keep(&mut rows, &keeps);
+    Ok(rows)
 }

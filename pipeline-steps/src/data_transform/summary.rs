@@ -3,6 +3,7 @@
 //! Owns what an aggregate gives for no rows (null, or 0 for sums and counts) and for values that it cannot use (an error that
 //! names the row). Must not know the step's context.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use indexmap::IndexMap;
@@ -10,7 +11,7 @@ use pipeline_core::error::StepError;
 use pipeline_core::value::Value;
 use serde_json::{Map, Number};
 
-use super::cell;
+use super::cell::{self, MISSING, Same};
 use super::config::{Function, Operation};
 use super::rows::Data;
 
@@ -20,20 +21,30 @@ pub(super) fn group_by(operation: &Operation, rows: Vec<Value>) -> Result<Data, 
         return Err(StepError::invalid("`field` is missing").help("add `field: …` to the operation"));
     };
     // Names of a map are text: 1 and "1" are one group.
-    let groups = grouped(rows, field, cell::text).into_iter();
-    Ok(Data::Groups(groups.map(|(name, (_, rows))| (name, Value::Array(rows))).collect()))
+    let mut names: IndexMap<Cow<'_, str>, usize> = IndexMap::new();
+    let mut places = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let name = match cell::get(row, field).unwrap_or(&MISSING) {
+            Value::String(text) => Cow::Borrowed(text.as_str()),
+            other => Cow::Owned(other.to_string()),
+        };
+        let entry = names.entry(name);
+        places.push(entry.index());
+        *entry.or_default() += 1;
+    }
+    let mut groups: Vec<(String, Vec<Value>)> =
+        names.into_iter().map(|(name, size)| (name.into_owned(), Vec::with_capacity(size))).collect();
+    for (row, place) in rows.into_iter().zip(places) {
+        groups[place].1.push(row);
+    }
+    Ok(Data::Groups(groups.into_iter().map(|(name, rows)| (name, Value::Array(rows))).collect()))
 }
 
-/// Rows by a field's value, as `name` tells values apart; each group with its first value.
-fn grouped(
-    rows: Vec<Value>,
-    field: &str,
-    name: impl Fn(&Value) -> String,
-) -> IndexMap<String, (Value, Vec<Value>)> {
-    let mut groups: IndexMap<String, (Value, Vec<Value>)> = IndexMap::new();
+/// Rows by a field's value, in order of first appearance.
+fn grouped<'r>(rows: &'r [Value], field: &str) -> IndexMap<Same<'r>, Vec<&'r Value>> {
+    let mut groups: IndexMap<Same<'r>, Vec<&'r Value>> = IndexMap::new();
     for row in rows {
-        let key = cell::get(&row, field).cloned().unwrap_or(Value::Null);
-        groups.entry(name(&key)).or_insert_with(|| (key, Vec::new())).1.push(row);
+        groups.entry(Same(cell::get(row, field).unwrap_or(&MISSING))).or_default().push(row);
     }
     groups
 }
@@ -42,13 +53,16 @@ fn grouped(
 pub(super) fn aggregate(operation: &Operation, data: Data) -> Result<Data, StepError> {
     let field = operation.field.as_deref();
     match (data, &operation.group_by) {
-        (Data::Rows(rows), None) => compute(operation.function, field, &rows).map(Data::One),
+        (Data::Rows(rows), None) => {
+            let rows: Vec<&Value> = rows.iter().collect();
+            compute(operation.function, field, &rows).map(Data::One)
+        },
         (Data::Rows(rows), Some(by)) => {
             let name = operation.alias.clone().unwrap_or_else(|| operation.function.name().to_owned());
             let mut all = Vec::new();
-            for (_, (key, rows)) in grouped(rows, by, cell::identity) {
+            for (key, rows) in grouped(&rows, by) {
                 let mut row = Map::new();
-                row.insert(by.clone(), key);
+                row.insert(by.clone(), key.0.clone());
                 row.insert(name.clone(), compute(operation.function, field, &rows)?);
                 all.push(Value::Object(row));
             }
@@ -58,8 +72,8 @@ pub(super) fn aggregate(operation: &Operation, data: Data) -> Result<Data, StepE
             .help("leave `group_by` out: the result is one value for each group")),
         (Data::Groups(groups), None) => {
             let each = groups.into_iter().map(|(key, rows)| {
-                let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-                Ok((key, compute(operation.function, field, rows)?))
+                let rows: Vec<&Value> = rows.as_array().map(Vec::as_slice).unwrap_or_default().iter().collect();
+                Ok((key, compute(operation.function, field, &rows)?))
             });
             Ok(Data::One(Value::Object(each.collect::<Result<_, StepError>>()?)))
         }
@@ -67,18 +81,18 @@ pub(super) fn aggregate(operation: &Operation, data: Data) -> Result<Data, StepE
     }
 }
 
-fn compute(function: Function, field: Option<&str>, rows: &[Value]) -> Result<Value, StepError> {
+fn compute(function: Function, field: Option<&str>, rows: &[&Value]) -> Result<Value, StepError> {
     let values: Vec<(usize, &Value)> =
         rows.iter().enumerate().filter_map(|(i, row)| Some((i, present(row, field)?))).collect();
     let plain = || values.iter().map(|(_, v)| *v);
     Ok(match function {
         Function::Count => values.len().into(),
-        Function::CountDistinct => plain().map(cell::identity).collect::<HashSet<_>>().len().into(),
+        Function::CountDistinct => plain().map(Same).collect::<HashSet<_>>().len().into(),
         Function::First => plain().next().cloned().unwrap_or_default(),
         Function::Last => plain().next_back().cloned().unwrap_or_default(),
         Function::Unique => {
             let mut seen = HashSet::new();
-            plain().filter(|v| seen.insert(cell::identity(v))).cloned().collect()
+            plain().filter(|v| seen.insert(Same(v))).cloned().collect()
         }
         Function::Min => plain().min_by(|a, b| cell::compare(a, b)).cloned().unwrap_or_default(),
         Function::Max => plain().max_by(|a, b| cell::compare(a, b)).cloned().unwrap_or_default(),

@@ -189,6 +189,11 @@ impl Compiler<'_> {
         match schema.kind() {
             "raw" => return Dynamic::Const(Data::new(node.to_json())),
             "row" => return self.row(node, place),
+            "script" => {
+                if let Some(text) = node.as_text() {
+                    return self.script(node, text, place);
+                }
+            }
             "expression" => {
                 if let Some(text) = node.as_text() {
                     return self

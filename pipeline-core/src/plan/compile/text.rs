@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::document::{Node, NodeKind};
-use crate::expr::{Dynamic, Expr, ExprError, RowExpr, Template, Words, rewrite_legacy};
+use crate::expr::{Dynamic, Expr, ExprError, RowExpr, Script, Template, Words, rewrite_legacy};
 use crate::plan::Condition;
 use crate::plan::compile::Compiler;
 use crate::plan::compile::names::Place;
@@ -30,6 +30,22 @@ impl Compiler<'_> {
             }
             Err(error) => {
                 self.bad_text(node, &text, &error, place);
+                Dynamic::Const(Data::null())
+            }
+        }
+    }
+
+    /// A shell script that may have values in it.
+    pub(super) fn script(&mut self, node: &Node, text: &str, place: &Place) -> Dynamic {
+        let source = match self.template(node, text, place) {
+            Dynamic::Template(template) => template.source().to_owned(),
+            Dynamic::Expr(expr) => format!("{{{{{}}}}}", expr.source()),
+            constant => return constant,
+        };
+        match self.with_words(place, |words| Script::compile(&source, words)) {
+            Ok(script) => Dynamic::Script(script),
+            Err(error) => {
+                self.bad_text(node, text, &error, place);
                 Dynamic::Const(Data::null())
             }
         }

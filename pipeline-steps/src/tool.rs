@@ -1,0 +1,78 @@
+//! `tool`: calls one tool, without a model.
+//!
+//! Owns the step. Which tools there are, and what each may do, is the registry's. Must not know any tool.
+
+use async_trait::async_trait;
+use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
+use pipeline_core::value::Value;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, json};
+
+use crate::decode::decode;
+
+const EXAMPLE: &str = r#"workflow:
+  name: one_tool
+  steps:
+    - name: price
+      type: tool
+      tool: calculator
+      arguments: {expression: "3 * 19.5"}
+    - name: show
+      type: test_echo
+      value: "{{ steps.price.data }}"
+"#;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    /// The tool's name, as `pipeline tools list` shows it.
+    tool: String,
+    /// Its arguments, as its schema wants them.
+    #[serde(default)]
+    arguments: Map<String, Value>,
+}
+
+/// The step type `tool`.
+pub(crate) struct ToolStep;
+
+#[async_trait]
+impl Step for ToolStep {
+    fn spec(&self) -> StepSpec {
+        StepSpec {
+            kind: "tool",
+            summary: "Calls one registered tool or one tool of an MCP server, without a model.",
+            schema: schemars::schema_for!(Config),
+            example: EXAMPLE,
+        }
+    }
+
+    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
+        let config: Config = decode(cx, with.clone())?;
+        let name = &config.tool;
+        let Some(tool) = cx.services.tools.get(name) else {
+            return Err(unknown(cx, name));
+        };
+        let call = async {
+            let output = tool.call(Value::Object(config.arguments.clone()), cx).await?;
+            Ok(json!({ "content": output.content, "data": output.data }))
+        };
+        let value = cx.effect(&format!("tool:{name}"), &with, call).await?.into_json();
+        let file_text = match &value["data"] {
+            Value::Null => value["content"].as_str().map(str::to_owned),
+            _ => None,
+        };
+        Ok(StepOutput { file_text, ..StepOutput::ok(value) })
+    }
+}
+
+fn unknown(cx: &StepContext, name: &str) -> StepError {
+    let known: Vec<String> = cx.services.tools.list().into_iter().map(|tool| tool.name).collect();
+    let help = match pipeline_core::diagnostic::closest(name, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "this program was put together without tools".to_owned(),
+        None => format!("there are: {}", known.join(", ")),
+    };
+    StepError::new(ErrorKind::Invalid, format!("there is no tool `{name}`")).help(help)
+}
