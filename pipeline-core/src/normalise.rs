@@ -71,6 +71,14 @@ pub fn leaf(
             }
             Some(Leaf::plain("data_transform", config))
         }
+        "checkpoint" => {
+            let mut config = entries;
+            let loads = step.get("action").and_then(Node::as_text) == Some("load");
+            if !loads && !config.iter().any(|e| e.key == "state") {
+                config.push(made("state", Node::new(step.span, NodeKind::Text("state".into()))));
+            }
+            Some(Leaf::plain("checkpoint", config))
+        }
         _ => None,
     }
 }

@@ -83,9 +83,15 @@ fn users() -> Value {
 fn operations(shape: &str) -> Value {
     let all = [
         ("filter", json!({"operation": "filter", "condition": "total > 2500 and status != 'cancelled'"})),
-        ("join", json!({"operation": "join", "left_field": "user_id", "join_key": "id",
-            "right_source": users(), "as": "user"})),
-        ("group", json!({"operation": "aggregate", "group_by": "user.tier", "field": "total", "function": "sum"})),
+        (
+            "join",
+            json!({"operation": "join", "left_field": "user_id", "join_key": "id",
+            "right_source": users(), "as": "user"}),
+        ),
+        (
+            "group",
+            json!({"operation": "aggregate", "group_by": "user.tier", "field": "total", "function": "sum"}),
+        ),
         ("sort", json!({"operation": "sort", "by": [{"field": "total", "order": "desc"}, "id"]})),
         ("sort groups", json!({"operation": "sort", "field": "user.tier"})),
     ];

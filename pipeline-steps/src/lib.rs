@@ -17,6 +17,7 @@ mod data_transform;
 mod codebase_query;
 mod shell;
 mod tool;
+mod checkpoint;
 pub mod prompt;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub fn builtin(files: Arc<FileCache>) -> Vec<Arc<dyn Step>> {
         Arc::new(codebase_query::CodebaseQuery),
         Arc::new(shell::Shell),
         Arc::new(tool::ToolStep),
+        Arc::new(checkpoint::Checkpoint),
         Arc::new(prompt::Prompt::new(files)),
     ]
 }

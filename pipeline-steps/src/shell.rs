@@ -179,7 +179,8 @@ fn words(command: &Written) -> Result<Vec<String>, StepError> {
     match words.first() {
         None => Err(StepError::invalid("the command is empty").help("name a program")),
         Some(program) if program.trim().is_empty() => {
-            Err(StepError::invalid("the program of the command is empty").help("look at what its template gives"))
+            Err(StepError::invalid("the program of the command is empty")
+                .help("look at what its template gives"))
         }
         Some(_) if words.iter().any(|w| w.contains('\0')) => {
             Err(StepError::invalid("an argument of the command has a NUL, which no program can be given")
@@ -210,7 +211,8 @@ fn allowed(cx: &StepContext, words: &[String]) -> Result<(), StepError> {
 }
 
 async fn work(cx: &StepContext, config: &Config, words: &[String]) -> Result<Value, StepError> {
-    let (program, arguments) = words.split_first().ok_or_else(|| StepError::invalid("the command is empty"))?;
+    let (program, arguments) =
+        words.split_first().ok_or_else(|| StepError::invalid("the command is empty"))?;
     let program = if program == "sh" && matches!(config.command, Written::Script(_) | Written::Rendered(_)) {
         SHELL
     } else {
@@ -244,7 +246,10 @@ fn directory(cx: &StepContext, cwd: Option<&str>) -> Result<PathBuf, StepError> 
     Ok(working.join(path))
 }
 
-fn environment(cx: &StepContext, more: &BTreeMap<String, Value>) -> Result<BTreeMap<String, String>, StepError> {
+fn environment(
+    cx: &StepContext,
+    more: &BTreeMap<String, Value>,
+) -> Result<BTreeMap<String, String>, StepError> {
     let mut all = (*cx.services.child_env).clone();
     for (name, value) in more {
         if name.is_empty() || name.contains(['=', '\0']) {
@@ -257,8 +262,10 @@ fn environment(cx: &StepContext, more: &BTreeMap<String, Value>) -> Result<BTree
             other => other.to_string(),
         };
         if text.contains('\0') {
-            return Err(StepError::invalid(format!("the variable `{name}` has a NUL, which no program can be given"))
-                .help("give the value with `input`"));
+            return Err(StepError::invalid(format!(
+                "the variable `{name}` has a NUL, which no program can be given"
+            ))
+            .help("give the value with `input`"));
         }
         all.insert(name.clone(), text);
     }

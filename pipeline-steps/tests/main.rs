@@ -8,4 +8,6 @@ mod plain {
     mod code;
     mod files;
     mod transform;
+    mod shell;
+    mod checkpoint;
 }

@@ -11,9 +11,9 @@ use minijinja::{Environment, ErrorKind, Expression, UndefinedBehavior};
 
 use crate::expr::functions::support::{self, Located, NOW, map_value, printed, to_json};
 use crate::expr::parse::Parser;
+use crate::expr::script::MARKS;
 use crate::expr::statement::{end_of, shifted, template};
 use crate::expr::write::{Around, NAMESPACES, Output, free, write};
-use crate::expr::script::MARKS;
 use crate::expr::{Names, functions};
 use crate::value::Value;
 
@@ -266,11 +266,7 @@ impl Template {
         Self::compile_in(text, words, env)
     }
 
-    fn compile_in(
-        text: &str,
-        words: &Words<'_>,
-        mut env: Environment<'static>,
-    ) -> Result<Self, ExprError> {
+    fn compile_in(text: &str, words: &Words<'_>, mut env: Environment<'static>) -> Result<Self, ExprError> {
         if let Some((inside, offset)) = single(text) {
             let expr = Expr::compile_at(inside, offset, words, false, &EXPRESSIONS)?;
             return Ok(Self(Arc::new(TemplateKind::Single(text.to_owned(), expr))));

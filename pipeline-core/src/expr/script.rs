@@ -219,12 +219,17 @@ mod tests {
         assert_eq!(text("echo 'it''s' \\' {{ x }}"), "echo 'it''s' \\' \"${_1}\"");
         assert_eq!(text("# don't\necho {{ x }}"), "# don't\necho \"${_1}\"");
         assert_eq!(text("a --b={{ x }}.txt"), "a --b=\"${_1}\".txt");
-        assert_eq!(text("{% for i in range(2) %}echo {{ x }};{% endfor %}"), "echo \"${_1}\";echo \"${_2}\";");
+        assert_eq!(
+            text("{% for i in range(2) %}echo {{ x }};{% endfor %}"),
+            "echo \"${_1}\";echo \"${_2}\";"
+        );
     }
 
     #[test]
     fn values_travel_beside_the_text_whatever_is_in_them() {
-        for nasty in ["$(id)", "`id`", "'; id; '", "\"; id; \"", "\u{2}\"a\"\u{3}", "{{ x }}", "\n", "é", "\\"] {
+        for nasty in
+            ["$(id)", "`id`", "'; id; '", "\"; id; \"", "\u{2}\"a\"\u{3}", "{{ x }}", "\n", "é", "\\"]
+        {
             let made = script("echo {{ x }} \"{{ x }}\"", json!(nasty)).unwrap();
             assert_eq!(made["$script"], "echo \"${_1}\" \"${_2}\"", "{nasty:?}");
             assert_eq!(made["$values"], json!([nasty, nasty]));

@@ -56,7 +56,7 @@ pub(super) fn aggregate(operation: &Operation, data: Data) -> Result<Data, StepE
         (Data::Rows(rows), None) => {
             let rows: Vec<&Value> = rows.iter().collect();
             compute(operation.function, field, &rows).map(Data::One)
-        },
+        }
         (Data::Rows(rows), Some(by)) => {
             let name = operation.alias.clone().unwrap_or_else(|| operation.function.name().to_owned());
             let mut all = Vec::new();
@@ -72,7 +72,8 @@ pub(super) fn aggregate(operation: &Operation, data: Data) -> Result<Data, StepE
             .help("leave `group_by` out: the result is one value for each group")),
         (Data::Groups(groups), None) => {
             let each = groups.into_iter().map(|(key, rows)| {
-                let rows: Vec<&Value> = rows.as_array().map(Vec::as_slice).unwrap_or_default().iter().collect();
+                let rows: Vec<&Value> =
+                    rows.as_array().map(Vec::as_slice).unwrap_or_default().iter().collect();
                 Ok((key, compute(operation.function, field, &rows)?))
             });
             Ok(Data::One(Value::Object(each.collect::<Result<_, StepError>>()?)))

@@ -19,10 +19,10 @@ use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Price, Pr
 use pipeline_core::source::{MemorySources, SourceRef};
 use pipeline_core::step::{RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::store::{
-    CheckpointStore, Manifest, OpenedRun, OutputWriter, RunLog, RunSummary, StoreError, StoredRun,
-    StoredSources,
+    CheckpointStore, Manifest, OpenedRun, OutputWriter, RunLog, RunSummary, SnapshotSpace, SnapshotStore,
+    StoreError, StoredRun, StoredSources,
 };
-use pipeline_core::tool::{Tool, ToolSource, ToolSpec};
+use pipeline_core::tool::{Tool, ToolOutput, ToolSource, ToolSpec};
 use pipeline_core::value::{Hash, Value};
 
 struct Store;
@@ -76,13 +76,48 @@ impl CheckpointStore for Store {
 
 struct Nothing;
 
+/// Gives back what it is asked to compute; fails at the word `fail`.
+struct Calculator;
+
+#[async_trait]
+impl Tool for Calculator {
+    fn spec(&self) -> ToolSpec {
+        let parameters = serde_json::json!({ "type": "object" });
+        ToolSpec { name: "calculator".to_owned(), description: String::new(), parameters }
+    }
+
+    async fn call(&self, arguments: Value, _: &StepContext) -> Result<ToolOutput, StepError> {
+        let expression = arguments["expression"].clone();
+        if expression == "fail" {
+            return Err(StepError::new(pipeline_core::error::ErrorKind::Network, "the tool is offline"));
+        }
+        Ok(ToolOutput { content: expression.to_string(), data: expression })
+    }
+}
+
 impl ToolSource for Nothing {
-    fn get(&self, _: &str) -> Option<Arc<dyn Tool>> {
-        None
+    fn get(&self, name: &str) -> Option<Arc<dyn Tool>> {
+        (name == "calculator").then(|| Arc::new(Calculator) as Arc<dyn Tool>)
     }
 
     fn list(&self) -> Vec<ToolSpec> {
-        Vec::new()
+        vec![Calculator.spec()]
+    }
+}
+
+/// Snapshots in memory, which outlive a run of the same world.
+#[derive(Default)]
+pub struct Snapshots(pub Mutex<BTreeMap<String, Value>>);
+
+#[async_trait]
+impl SnapshotStore for Snapshots {
+    async fn save(&self, _: SnapshotSpace, name: &str, value: &Value) -> Result<(), StepError> {
+        self.0.lock().insert(name.to_owned(), value.clone());
+        Ok(())
+    }
+
+    async fn load(&self, _: SnapshotSpace, name: &str) -> Result<Option<(Value, Timestamp)>, StepError> {
+        Ok(self.0.lock().get(name).map(|value| (value.clone(), Timestamp(0))))
     }
 }
 
@@ -147,11 +182,16 @@ impl Provider for Named {
 pub struct World {
     pub home: tempfile::TempDir,
     pub answers: Vec<Value>,
+    pub snapshots: Arc<Snapshots>,
 }
 
 impl World {
     pub fn new() -> Self {
-        Self { home: tempfile::tempdir().expect("a temporary directory"), answers: Vec::new() }
+        Self {
+            home: tempfile::tempdir().expect("a temporary directory"),
+            answers: Vec::new(),
+            snapshots: Arc::default(),
+        }
     }
 
     /// Writes a file below the working directory.
@@ -229,7 +269,9 @@ impl World {
             Err(findings) => panic!("{findings:#?}"),
         };
         let started_at = Timestamp(1_700_000_000_000);
-        let services = Services::new(self.catalog(), Arc::new(Nothing), Arc::new(Nothing));
+        let mut services = Services::new(self.catalog(), Arc::new(Nothing), Arc::new(Nothing));
+        services.snapshots = Some(Arc::clone(&self.snapshots) as Arc<dyn SnapshotStore>);
+        services.child_env = Arc::new(BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]));
         let engine =
             Engine { services: Arc::new(services), store: Arc::new(Store), clock: Arc::new(Nothing) };
         let info = RunInfo {
@@ -239,7 +281,7 @@ impl World {
             seed: 7,
             mock: true,
             dirs: self.dirs(),
-            permissions: pipeline_core::step::Permissions::default(),
+            permissions: plan.root().settings.permissions.clone(),
         };
         let setup = RunSetup {
             info,
@@ -297,5 +339,8 @@ impl World {
 
 fn workflow(steps: &str) -> String {
     let lines: Vec<String> = steps.lines().map(|line| format!("    {line}")).collect();
-    format!("workflow:\n  name: test\n  inputs: {{}}\n  steps:\n{}\n", lines.join("\n"))
+    format!(
+        "workflow:\n  name: test\n  inputs: {{}}\n  permissions: {{shell: [sh, printf, cat, pwd, env, ls]}}\n  steps:\n{}\n",
+        lines.join("\n")
+    )
 }

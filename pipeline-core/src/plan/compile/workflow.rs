@@ -413,6 +413,12 @@ impl Compiler<'_> {
             self.scope.transforms.insert(name.to_owned(), field.clone());
             self.scope.fields.insert(field, name.to_owned());
         }
+        // What a snapshot may bring back.
+        if kind == "checkpoint" && step.get("action").and_then(Node::as_text) == Some("load") {
+            for entry in step.get("state").map(Node::entries).unwrap_or_default() {
+                self.scope.state.insert(entry.key.clone());
+            }
+        }
         let kernel = if normalise::is_model(kind) { "prompt" } else { kind };
         let Some(spec) = self.catalog.step(kernel).map(|s| s.spec()) else { return };
         let properties = spec.schema.get("properties").and_then(|p| p.as_object());
