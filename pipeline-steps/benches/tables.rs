@@ -133,7 +133,7 @@ fn main() {
             let rows: Vec<Value> = (0..count).map(row).collect();
             let (begun, used) = (tokio::time::Instant::now(), processor());
             let out = transform(&*step, rows, shape).await;
-            let (took, used) = (begun.elapsed(), processor() - used);
+            let (took, used) = (begun.elapsed(), processor().saturating_sub(used));
             let given = out.as_array().map_or(1, Vec::len);
             println!("{count:>9} rows  {shape:<34} {took:>9.2?} ({used:.2?} of processor)  {given:>7} rows left, peak {} MiB", peak());
             whole = whole.max(used);
