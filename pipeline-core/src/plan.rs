@@ -3,9 +3,11 @@
 //! Owns [`Plan`], plain data that cannot hold an unresolved name, and [`compile`], the only way to get one.
 //! Must not know how it is run. Next: `plan/compile.rs` makes it; `schedule.rs` interprets it.
 
+mod origin;
 pub mod compile;
 
 pub use compile::{CheckContext, CompileOptions, compile, compile_with_sources};
+pub use origin::{Origin, Source};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +68,11 @@ impl Plan {
     /// The entries of `providers`, of the workflow and its children.
     pub fn providers(&self) -> &[ProviderEntry] {
         &self.providers
+    }
+
+    /// Where the effective values of a step came from: every value that the step has, whoever said it.
+    pub fn origins(&self, id: StepId) -> &[Origin] {
+        &self.step(id).origins
     }
 
     /// The texts it was compiled from.
@@ -219,6 +226,8 @@ pub struct StepPlan {
     pub workspace: Workspace,
     /// Limits of this step and everything below it.
     pub budget: Budget,
+    /// Where its values came from; see [`Plan::origins`].
+    pub(crate) origins: Vec<Origin>,
     /// What it does.
     pub body: Body,
 }

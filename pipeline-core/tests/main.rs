@@ -4,12 +4,20 @@
 
 #[path = "expr/cases.rs"]
 mod cases;
+#[path = "expr/fuzz.rs"]
+mod expr_fuzz;
 #[path = "engine/control.rs"]
 mod control;
 #[path = "engine/fuzz.rs"]
 mod fuzz;
 #[path = "engine/hazards.rs"]
 mod hazards;
+#[path = "plan/keys.rs"]
+mod keys;
+#[path = "plan/loops.rs"]
+mod loops;
+#[path = "plan/origins.rs"]
+mod origins;
 #[path = "engine/resume.rs"]
 mod resume;
 #[path = "engine/support.rs"]

@@ -85,6 +85,8 @@ enum TemplateKind {
 
 struct Compiled<T> {
     source: String,
+    /// Where the source stands in the text that errors point into.
+    offset: usize,
     rewritten: Output,
     code: T,
 }
@@ -183,8 +185,8 @@ impl Expr {
             let rewritten = rewritten(text, offset, words, is_row)?;
             let code = env
                 .compile_expression_owned(rewritten.text.clone())
-                .map_err(|e| failed(&e, &rewritten, offset, text.len()))?;
-            Ok(Self(Arc::new(Compiled { source: text.to_owned(), rewritten, code })))
+                .map_err(|e| failed(&e, &rewritten, offset, text))?;
+            Ok(Self(Arc::new(Compiled { source: text.to_owned(), offset, rewritten, code })))
         })
     }
 
@@ -233,7 +235,7 @@ impl Expr {
     }
 
     pub(super) fn error(&self, error: &minijinja::Error) -> ExprError {
-        failed(error, &self.0.rewritten, 0, self.0.source.len())
+        failed(error, &self.0.rewritten, self.0.offset, &self.0.source)
     }
 }
 
@@ -274,8 +276,8 @@ impl Template {
         compile(text, || {
             let rewritten = template(text, words)?;
             env.add_template_owned("t", rewritten.text.clone())
-                .map_err(|e| failed(&e, &rewritten, 0, text.len()))?;
-            let compiled = Compiled { source: text.to_owned(), rewritten, code: env };
+                .map_err(|e| failed(&e, &rewritten, 0, text))?;
+            let compiled = Compiled { source: text.to_owned(), offset: 0, rewritten, code: env };
             Ok(Self(Arc::new(TemplateKind::Text(Box::new(compiled)))))
         })
     }
@@ -318,7 +320,7 @@ impl Template {
             TemplateKind::Single(_, expr) => expr.eval(names),
             TemplateKind::Text(compiled) => {
                 let context = context(&compiled.rewritten.reads, names);
-                let failed = |e: &minijinja::Error| failed(e, &compiled.rewritten, 0, compiled.source.len());
+                let failed = |e: &minijinja::Error| failed(e, &compiled.rewritten, 0, &compiled.source);
                 let template = compiled.code.get_template("t").map_err(|e| failed(&e))?;
                 let text = template.render(context).map_err(|e| failed(&e))?;
                 if text.len() > LONGEST_OUTPUT {
@@ -384,7 +386,7 @@ fn context(reads: &[Read], names: &dyn Names) -> minijinja::Value {
     map_value(roots)
 }
 
-fn failed(error: &minijinja::Error, rewritten: &Output, offset: usize, length: usize) -> ExprError {
+fn failed(error: &minijinja::Error, rewritten: &Output, offset: usize, source: &str) -> ExprError {
     let located = std::error::Error::source(error).and_then(|s| s.downcast_ref::<Located>());
     let detail = error.detail().map(str::to_owned);
     let (message, help) = match error.kind() {
@@ -410,10 +412,17 @@ fn failed(error: &minijinja::Error, rewritten: &Output, offset: usize, length: u
             detail => (detail, None),
         },
     };
-    let of_engine = || error.range().and_then(|r| rewritten.origin(&r)).unwrap_or(offset..offset + length);
+    let of_engine =
+        || error.range().and_then(|r| rewritten.origin(&r)).unwrap_or(offset..offset + source.len());
     let range = located.map_or_else(of_engine, |l| l.range.clone());
+    let range = offset + boundary(source, range.start, offset)..offset + boundary(source, range.end, offset);
     let help = located.and_then(|l| l.help.clone()).or(help.map(str::to_owned));
     ExprError { message, range: Some(range), help }
+}
+
+/// The place in `source`, which stands at `offset`, moved back into it and to the beginning of a character.
+fn boundary(source: &str, at: usize, offset: usize) -> usize {
+    source.floor_char_boundary(at.saturating_sub(offset))
 }
 
 impl fmt::Debug for Expr {

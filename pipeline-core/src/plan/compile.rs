@@ -9,6 +9,7 @@ mod keys;
 mod names;
 mod text;
 mod fields;
+mod origins;
 mod policy;
 mod defaults;
 mod providers;

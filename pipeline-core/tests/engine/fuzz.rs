@@ -55,9 +55,13 @@ const WORDS: [&str; 40] = [
 ];
 
 /// A small generator: the same inputs on every machine.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -66,7 +70,7 @@ impl Random {
     }
 }
 
-fn mutate(text: &str, random: &mut Random) -> String {
+pub(super) fn mutate(text: &str, random: &mut Random) -> String {
     let mut chars: Vec<char> = text.chars().collect();
     for _ in 0..=random.below(4) {
         let at = random.below(chars.len());

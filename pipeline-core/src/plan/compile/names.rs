@@ -51,6 +51,8 @@ pub(super) struct PipelineScope {
     pub(super) providers: BTreeMap<String, String>,
     /// `defaults`.
     pub(super) defaults: Option<Node>,
+    /// Where `defaults` stand: the pipeline's own and those around it.
+    pub(super) default_spans: Vec<Span>,
     /// `defaults.retry`.
     pub(super) retry: Option<Retry>,
     /// `environment.mode`.

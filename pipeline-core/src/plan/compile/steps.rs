@@ -71,6 +71,8 @@ struct Made {
     /// What its kind does instead of failing.
     on_error: Option<OnError>,
     is_agent: bool,
+    /// Its configuration in kernel form.
+    config: Vec<Entry>,
 }
 
 impl Compiler<'_> {
@@ -262,7 +264,7 @@ impl Compiler<'_> {
         } else {
             self.leaf(node, written, &keys, place, &mut made)
         };
-        let Made { limit, retry, fallback, on_error: instead, is_agent } = made;
+        let Made { limit, retry, fallback, on_error: instead, is_agent, config } = made;
         let limit = limit.unwrap_or_else(|| {
             let given =
                 default(self, "timeout_seconds").and_then(|n| crate::plan::compile::keys::duration(&n).ok());
@@ -270,7 +272,7 @@ impl Compiler<'_> {
         });
         // The default is for effects: a control form's own tries are only those that it asks for.
         let retry = retry.or_else(|| self.scope.retry.clone().filter(|_| !is_control));
-        let step = StepPlan {
+        let mut step = StepPlan {
             name: Arc::clone(name),
             written_type: Arc::from(written),
             description,
@@ -294,8 +296,10 @@ impl Compiler<'_> {
                 Workspace::Shared
             }),
             budget,
+            origins: Vec::new(),
             body,
         };
+        step.origins = self.origins(node, &step, &config);
         self.steps.push(step);
         StepId(crate::source::offset(self.steps.len() - 1))
     }
@@ -392,6 +396,7 @@ impl Compiler<'_> {
             made.fallback.push(Leaf { kind: Arc::from(kind), with });
         }
         made.is_agent = self.is_agent(kind, &entries);
+        made.config = entries;
         Body::Leaf(Leaf { kind: Arc::from(kind), with })
     }
 

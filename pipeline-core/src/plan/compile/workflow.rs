@@ -444,6 +444,7 @@ fn inherited(outer: &PipelineScope, child: Option<&Inherits>) -> PipelineScope {
     if inherits.defaults {
         scope.defaults.clone_from(&outer.defaults);
         scope.retry.clone_from(&outer.retry);
+        scope.default_spans.clone_from(&outer.default_spans);
         scope.mode.clone_from(&outer.mode);
         scope.providers.clone_from(&outer.providers);
     }
