@@ -15,6 +15,9 @@ mod secret;
 mod prices;
 mod unavailable;
 mod claude_cli;
+mod rate;
+mod governed;
+mod broken;
 mod limited;
 #[cfg(feature = "http")]
 mod http;
@@ -22,12 +25,15 @@ mod mock;
 mod catalog;
 
 pub use backend::kinds;
+pub use broken::{Broken, CircuitSettings, Circuits};
 pub use catalog::{mock_for, mocks};
 pub use claude_cli::{ClaudeCli, ClaudeCliSettings};
+pub use governed::Governed;
 #[cfg(feature = "http")]
 pub use http::{BatchEntry, Credential, HttpProvider, HttpSettings, Transport, vendor_url};
 pub use limited::Limited;
 pub use mock::{MockProvider, MockRules};
 pub use prices::PriceTable;
+pub use rate::{Account, Permit, RateSignals, Rates, Want, Window};
 pub use secret::Secret;
 pub use unavailable::Unavailable;

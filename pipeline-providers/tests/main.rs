@@ -8,3 +8,4 @@ mod mock;
 mod rules;
 mod hazards;
 mod claude;
+mod layers;

@@ -1,0 +1,109 @@
+//! The layer that keeps calls within an account's limits.
+//!
+//! Owns [`Governed`]. A call waits for its turn, is made once, and what it really used is settled. Never retries. Must not
+//! know what it wraps. Next: `rate.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::fact::Usage;
+use pipeline_core::provider::{Capabilities, ModelEvent, ModelRequest, ModelStream, Provider, WorstCase};
+use pipeline_core::step::StepContext;
+
+use crate::rate::{Account, Permit, Want};
+
+/// How long others wait after a refusal that names no time.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// Bytes of a request that are taken for one token until answers have told better. Too few, rather than calls that are
+/// refused.
+const BYTES_A_TOKEN: u64 = 2;
+
+/// A provider whose calls keep to the limits of an account.
+pub struct Governed<P: ?Sized> {
+    account: Arc<Account>,
+    inner: Arc<P>,
+}
+
+impl<P: Provider + ?Sized> Governed<P> {
+    /// `inner`, called within the limits of `account`.
+    pub fn new(inner: Arc<P>, account: Arc<Account>) -> Self {
+        Self { account, inner }
+    }
+
+    fn want(&self, request: &ModelRequest) -> Want {
+        let bytes = serde_json::to_string(request).map_or(0, |text| text.len());
+        Want {
+            requests: 1,
+            input: u64::try_from(bytes).unwrap_or(u64::MAX) / BYTES_A_TOKEN,
+            output: request.max_output_tokens.unwrap_or(u64::MAX),
+            is_counted: !self.inner.capabilities().agent,
+        }
+    }
+
+    /// An error of a call: what it tells of the limits, and whether the call counts.
+    fn hear(&self, error: &StepError, permit: &mut Permit) {
+        let after = error.retry_after_ms.map(Duration::from_millis);
+        match error.kind {
+            ErrorKind::RateLimited => {
+                permit.settle(None);
+                self.account.hold(after.unwrap_or(HOLD), false);
+            }
+            ErrorKind::Quota => {
+                permit.settle(None);
+                if let Some(after) = after {
+                    self.account.hold(after, true);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What counts against the limits: what was read from a cache does not.
+fn used(usage: &Usage) -> Want {
+    Want { requests: 1, input: usage.input + usage.cache_write, output: usage.output, is_counted: true }
+}
+
+#[async_trait]
+impl<P: Provider + ?Sized + 'static> Provider for Governed<P> {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn default_model(&self) -> &str {
+        self.inner.default_model()
+    }
+
+    fn worst_case(&self, request: &ModelRequest) -> WorstCase {
+        self.inner.worst_case(request)
+    }
+
+    async fn start(&self, request: &ModelRequest, cx: &StepContext) -> Result<ModelStream, StepError> {
+        let mut permit = self.account.acquire(self.want(request), cx.deadline, &cx.cancel).await?;
+        let stream = match self.inner.start(request, cx).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.hear(&error, &mut permit);
+                return Err(error);
+            }
+        };
+        let layer = Self { account: Arc::clone(&self.account), inner: Arc::clone(&self.inner) };
+        // The permit lives in the stream: it ends when the answer is complete or nobody wants it any more.
+        Ok(Box::pin(stream.map(move |event| {
+            match &event {
+                Ok(ModelEvent::Finished(answer)) => permit.settle(Some(used(&answer.usage))),
+                Err(error) => layer.hear(error, &mut permit),
+                Ok(_) => {}
+            }
+            event
+        })))
+    }
+}
