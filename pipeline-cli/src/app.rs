@@ -56,6 +56,7 @@ pub struct Kinds {
     pub lacking: Vec<&'static str>,
     mode: Mode,
     rules: Arc<wiring::MockRules>,
+    layers: wiring::Layers,
 }
 
 impl App {
@@ -74,8 +75,9 @@ impl App {
         };
         let mut catalog = Catalog::default();
         let rules = Arc::new(rules);
+        let layers = wiring::Layers::new(&self.settings.state_dir(None));
         let (providers, lacking) =
-            wiring::providers(mode, &rules, &self.settings).map_err(Failure::environment)?;
+            wiring::providers(mode, &rules, &self.settings, &layers).map_err(Failure::environment)?;
         let broken = |error: pipeline_core::catalog::Duplicate| {
             Failure::environment(format!("this program is put together wrongly: {error}"))
                 .help("this is a fault of `pipeline`: please report it")
@@ -89,7 +91,7 @@ impl App {
         for provider in providers {
             catalog.add_provider(provider).map_err(broken)?;
         }
-        Ok(Kinds { catalog, lacking, mode, rules })
+        Ok(Kinds { catalog, lacking, mode, rules, layers })
     }
 
     /// What the plan's steps call: the entries of its `providers` are connected, and what is called has what it needs.
@@ -101,7 +103,7 @@ impl App {
         let mut missing = Vec::new();
         for entry in plan.providers() {
             kinds.lacking.retain(|name| *name != entry.name);
-            match wiring::entry(kinds.mode, &kinds.rules, &self.settings, entry) {
+            match wiring::entry(kinds.mode, &kinds.rules, &self.settings, &kinds.layers, entry) {
                 Ok(provider) => kinds.catalog.set_provider(provider),
                 Err(message) if used.contains(&entry.name) => missing.push(message),
                 Err(message) => kinds.catalog.set_provider(wiring::unavailable(entry, message)),

@@ -3,9 +3,11 @@
 //! Owns the choice of steps, providers, tools, output files and store: one function each, and nothing else in this
 //! crate names a sibling crate. Must not know commands.
 
+mod layers;
 #[cfg(feature = "http")]
 mod live;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,12 +17,13 @@ use pipeline_core::provider::{Provider, ProviderEntry, ProviderKind};
 use pipeline_core::step::Step;
 use pipeline_core::store::{CheckpointStore, JqHost, OutputWriter, SessionStore, SnapshotStore};
 use pipeline_core::tool::ToolSource;
-use pipeline_providers::{ClaudeCli, ClaudeCliSettings, Limited, Secret, Unavailable};
+use pipeline_providers::{ClaudeCli, ClaudeCliSettings, Secret, Unavailable};
 use pipeline_steps::{FileCache, OutputFiles};
 use pipeline_tools::Registry;
 
 use crate::settings::{Mode, Settings};
 
+pub use layers::Layers;
 pub use pipeline_providers::MockRules;
 
 /// Names of the built-in providers, with the variables that give each a credential.
@@ -48,7 +51,12 @@ type BuiltIn = (Vec<Arc<dyn Provider>>, Vec<&'static str>);
 ///
 /// # Errors
 /// A sentence, when the program was put together wrongly.
-pub fn providers(mode: Mode, rules: &Arc<MockRules>, settings: &Settings) -> Result<BuiltIn, String> {
+pub fn providers(
+    mode: Mode,
+    rules: &Arc<MockRules>,
+    settings: &Settings,
+    layers: &Layers,
+) -> Result<BuiltIn, String> {
     let mut mocks = pipeline_providers::mocks(Arc::clone(rules));
     if mode == Mode::Mock {
         return Ok((mocks, Vec::new()));
@@ -57,7 +65,7 @@ pub fn providers(mode: Mode, rules: &Arc<MockRules>, settings: &Settings) -> Res
     let mut lacking = Vec::new();
     for (name, variables) in BUILT_IN {
         let mock = mocks.iter().position(|m| m.name() == name).map(|place| mocks.swap_remove(place));
-        match (built_in(name, settings)?, mock) {
+        match (built_in(name, settings, layers)?, mock) {
             (Some(live), _) => providers.push(live),
             (None, Some(mock)) if mode == Mode::Mixed => providers.push(mock),
             (None, _) => {
@@ -70,21 +78,17 @@ pub fn providers(mode: Mode, rules: &Arc<MockRules>, settings: &Settings) -> Res
 }
 
 /// A built-in provider, live; `None` when it has no credential.
-fn built_in(name: &str, settings: &Settings) -> Result<Option<Arc<dyn Provider>>, String> {
+fn built_in(name: &str, settings: &Settings, layers: &Layers) -> Result<Option<Arc<dyn Provider>>, String> {
+    let entry = ProviderEntry { name: name.to_owned(), kind: name.to_owned(), ..ProviderEntry::default() };
     if name == "claude" {
-        let is_ready = settings.has_credential(name);
-        return Ok(is_ready.then(|| {
-            Arc::new(Limited(Arc::new(ClaudeCli::new(claude_cli(settings))))) as Arc<dyn Provider>
-        }));
+        return settings.has_credential(name).then(|| agent(settings, &entry, layers)).transpose();
     }
     #[cfg(feature = "http")]
     if settings.has_credential(name) {
-        let entry =
-            ProviderEntry { name: name.to_owned(), kind: name.to_owned(), ..ProviderEntry::default() };
-        return live::Live::new(settings)?.connect(&entry).map(Some);
+        return live::Live::new(settings)?.connect(&entry, layers).map(Some);
     }
     #[cfg(not(feature = "http"))]
-    let _ = settings;
+    let _ = (settings, entry, layers);
     Ok(None)
 }
 
@@ -96,30 +100,32 @@ pub fn entry(
     mode: Mode,
     rules: &Arc<MockRules>,
     settings: &Settings,
+    layers: &Layers,
     entry: &ProviderEntry,
 ) -> Result<Arc<dyn Provider>, String> {
     if mode == Mode::Mock {
         return Ok(pipeline_providers::mock_for(entry, Arc::clone(rules)));
     }
-    let live = live_entry(settings, entry);
+    let live = live_entry(settings, entry, layers);
     match live {
         Err(_) if mode == Mode::Mixed => Ok(pipeline_providers::mock_for(entry, Arc::clone(rules))),
         other => other,
     }
 }
 
-fn live_entry(settings: &Settings, entry: &ProviderEntry) -> Result<Arc<dyn Provider>, String> {
+fn live_entry(
+    settings: &Settings,
+    entry: &ProviderEntry,
+    layers: &Layers,
+) -> Result<Arc<dyn Provider>, String> {
     if entry.kind == "claude" {
-        if !settings.has_credential("claude") {
+        if entry.api_key_env.is_none() && !settings.has_credential("claude") {
             return Err(format!("the credential for `{}` is missing: set ANTHROPIC_API_KEY", entry.name));
         }
-        let plain = claude_cli(settings);
-        let default_model = entry.model.clone().unwrap_or_else(|| plain.default_model.clone());
-        let agent = ClaudeCli::new(ClaudeCliSettings { name: entry.name.clone(), default_model, ..plain });
-        return Ok(Arc::new(Limited(Arc::new(agent))));
+        return agent(settings, entry, layers);
     }
     #[cfg(feature = "http")]
-    return live::Live::new(settings)?.connect(entry);
+    return live::Live::new(settings)?.connect(entry, layers);
     #[cfg(not(feature = "http"))]
     Err(format!("`{}` is a service, and this program was built without HTTP", entry.name))
 }
@@ -146,18 +152,60 @@ const CLAUDE_CLI_ENV: [&str; 13] = [
     "API_TIMEOUT_MS",
 ];
 
-/// How the agent CLI is found and what it is given.
-fn claude_cli(settings: &Settings) -> ClaudeCliSettings {
+/// The agent CLI, found and given what it needs as an entry of `providers` says.
+fn agent(settings: &Settings, entry: &ProviderEntry, layers: &Layers) -> Result<Arc<dyn Provider>, String> {
+    let credentials = agent_credentials(settings, entry)?;
     let secret = |(name, value): (&str, &str)| (name.to_owned(), Secret::new(value));
-    ClaudeCliSettings {
-        credentials: settings
-            .variables()
-            .filter(|(name, _)| CLAUDE_CLI_ENV.contains(name))
-            .map(secret)
-            .collect(),
+    let plain = ClaudeCliSettings::default();
+    // A login of a person's belongs to the home directory.
+    let home = settings.variable("HOME").unwrap_or_default();
+    let identity: Vec<&str> =
+        credentials.values().map(Secret::expose).chain([entry.kind.as_str(), home]).collect();
+    let account = layers.account(&entry.name, &identity, &entry.limits);
+    // A path means the same wherever the agent works.
+    let place = |path: &str| if path.contains('/') { settings.absolute(path) } else { path.into() };
+    let executable = entry.executable.as_deref().map(place);
+    let agent = ClaudeCli::new(ClaudeCliSettings {
+        name: entry.name.clone(),
+        executable,
+        default_model: entry.model.clone().unwrap_or_else(|| plain.default_model.clone()),
+        credentials,
         variables: settings.variables().map(secret).collect(),
-        ..ClaudeCliSettings::default()
+        ..plain
+    });
+    Ok(layers.around(Arc::new(agent), account))
+}
+
+/// What the agent CLI gets of the environment. A vendor's key goes to the vendor, or to where the environment says that
+/// the vendor is, and nowhere else, whatever a file says.
+fn agent_credentials(settings: &Settings, entry: &ProviderEntry) -> Result<BTreeMap<String, Secret>, String> {
+    const KEYS: [&str; 3] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
+    let given = settings.variables().filter(|(name, _)| CLAUDE_CLI_ENV.contains(name));
+    let mut given: BTreeMap<String, Secret> =
+        given.map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
+    if let Some(url) =
+        entry.base_url.as_deref().filter(|url| settings.variable("ANTHROPIC_BASE_URL") != Some(url))
+    {
+        let name = &entry.name;
+        if url.contains("${") {
+            return Err(format!("`{name}`: `base_url` of an agent CLI takes no variables"));
+        }
+        if let Some(key) = entry.api_key_env.as_deref().filter(|key| KEYS.contains(key)) {
+            return Err(format!(
+                "`{name}` would send {key} to {url}, which is not that key's service: use a variable of its own, or say where the service is with ANTHROPIC_BASE_URL"
+            ));
+        }
+        given.retain(|name, _| !KEYS.contains(&name.as_str()) && name != "ANTHROPIC_CUSTOM_HEADERS");
+        given.insert("ANTHROPIC_BASE_URL".to_owned(), Secret::new(url));
     }
+    if let Some(name) = &entry.api_key_env {
+        let value = settings.variable(name);
+        let value =
+            value.ok_or_else(|| format!("the credential for `{}` is missing: set {name}", entry.name))?;
+        given.retain(|name, _| !KEYS.contains(&name.as_str()));
+        given.insert("ANTHROPIC_API_KEY".to_owned(), Secret::new(value));
+    }
+    Ok(given)
 }
 
 /// The registry of tools.
@@ -192,4 +240,39 @@ pub fn sessions(dir: &Path, clock: Arc<dyn Clock>) -> Arc<dyn SessionStore> {
 /// The snapshots and cached results of a state directory.
 pub fn snapshots(dir: &Path, clock: Arc<dyn Clock>) -> Arc<dyn SnapshotStore> {
     Arc::new(FileSnapshots::new(dir, clock))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::args::Global;
+
+    #[test]
+    fn x23_an_agent_gets_a_vendors_key_only_where_the_vendor_is() {
+        let settings = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            Settings::new(&Global::default(), "/w".into(), variables, (false, false))
+        };
+        let entry = |base_url: Option<&str>, api_key_env: Option<&str>| ProviderEntry {
+            name: "mine".to_owned(),
+            kind: "claude".to_owned(),
+            base_url: base_url.map(str::to_owned),
+            api_key_env: api_key_env.map(str::to_owned),
+            ..ProviderEntry::default()
+        };
+        let here =
+            settings(&[("ANTHROPIC_API_KEY", "vendor"), ("OWN", "own"), ("AWS_SECRET", "x"), ("PATH", "/")]);
+        let given = |entry: &ProviderEntry| agent_credentials(&here, entry);
+        let key = |entry: &ProviderEntry| {
+            given(entry).unwrap().get("ANTHROPIC_API_KEY").map(|s| s.expose().to_owned())
+        };
+        assert_eq!(key(&entry(None, None)).as_deref(), Some("vendor"));
+        assert_eq!(key(&entry(Some("http://evil.example"), None)), None);
+        assert_eq!(key(&entry(Some("http://own.example"), Some("OWN"))).as_deref(), Some("own"));
+        assert!(given(&entry(Some("http://evil.example"), Some("ANTHROPIC_API_KEY"))).is_err());
+        assert!(given(&entry(None, Some("UNSET"))).unwrap_err().contains("UNSET"));
+        assert_eq!(given(&entry(None, None)).unwrap().len(), 1, "an allow-list");
+    }
 }

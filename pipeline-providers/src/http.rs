@@ -27,6 +27,7 @@ use crate::backend;
 use crate::http::failure::Fault;
 use crate::http::wire::{Call, Wire};
 use crate::prices::PriceTable;
+use crate::rate::Account;
 
 pub use anthropic::BatchEntry;
 pub use settings::{Credential, HttpSettings, vendor_url};
@@ -51,6 +52,7 @@ pub struct HttpProvider {
     transport: Arc<Transport>,
     prices: Arc<PriceTable>,
     default_model: String,
+    account: Option<Arc<Account>>,
 }
 
 impl HttpProvider {
@@ -66,7 +68,14 @@ impl HttpProvider {
         let default_model =
             default_model.unwrap_or_else(|| backend::default_model(&settings.entry.kind).to_owned());
         let prices = Arc::new(prices.clone().with(&settings.entry.prices));
-        Some(Self { settings: Arc::new(settings), wire, transport, prices, default_model })
+        Some(Self { settings: Arc::new(settings), wire, transport, prices, default_model, account: None })
+    }
+
+    /// Tells `account` what the service says of its limits.
+    #[must_use]
+    pub fn telling(mut self, account: Arc<Account>) -> Self {
+        self.account = Some(account);
+        self
     }
 
     fn call<'a>(&'a self, request: &'a ModelRequest) -> Call<'a> {
@@ -155,6 +164,7 @@ impl Provider for HttpProvider {
             settings: Arc::clone(&self.settings),
             prices: Arc::clone(&self.prices),
             model: call.model.to_owned(),
+            account: self.account.clone(),
         };
         answer.events(response, clock).await
     }

@@ -63,16 +63,16 @@ impl Rates {
         self
     }
 
-    /// The account of that name, made when it is asked for first. `limits` are what is configured; what the service tells
-    /// makes them smaller, never larger.
-    pub fn account(&self, name: &str, limits: &ProviderLimits) -> Arc<Account> {
+    /// The account that `key` identifies, made when it is asked for first; messages call it `name`. `limits` are what is
+    /// configured; what the service tells makes them smaller, never larger.
+    pub fn account(&self, name: &str, key: &str, limits: &ProviderLimits) -> Arc<Account> {
         let mut accounts = self.accounts.lock();
         let made = || {
             Arc::new(Account {
                 name: name.to_owned(),
                 time: self.time,
                 store: Mutex::new(match &self.dir {
-                    Some(dir) => Store::File(Box::new(Shared::new(dir, name))),
+                    Some(dir) => Store::File(Box::new(Shared::new(dir, key))),
                     None => Store::Memory(Box::default()),
                 }),
                 waiting: Mutex::default(),
@@ -83,7 +83,7 @@ impl Rates {
                 turn: tokio::sync::Mutex::default(),
             })
         };
-        Arc::clone(accounts.entry(name.to_owned()).or_insert_with(made))
+        Arc::clone(accounts.entry(key.to_owned()).or_insert_with(made))
     }
 }
 

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 
 use pipeline_core::provider::{Provider, ProviderEntry};
-use pipeline_providers::{
-    Credential, HttpProvider, HttpSettings, Limited, PriceTable, Secret, Transport, vendor_url,
-};
+use pipeline_providers::{Credential, HttpProvider, HttpSettings, PriceTable, Secret, Transport, vendor_url};
 
 use crate::settings::Settings;
+use crate::wiring::layers::Layers;
 
 /// A vendor's variables.
 struct Vendor {
@@ -61,12 +60,13 @@ impl<'a> Live<'a> {
     ///
     /// # Errors
     /// A sentence that says what it lacks, and names the variable.
-    pub fn connect(&self, entry: &ProviderEntry) -> Result<Arc<dyn Provider>, String> {
+    pub fn connect(&self, entry: &ProviderEntry, layers: &Layers) -> Result<Arc<dyn Provider>, String> {
         let settings = self.resolve(entry)?;
+        let account = layers.account(&entry.name, &settings.identity(), &entry.limits);
         let provider = HttpProvider::new(settings, Arc::clone(&self.transport), &self.prices);
         let provider = provider
             .ok_or_else(|| format!("`{}` is of kind `{}`, which is no service", entry.name, entry.kind))?;
-        Ok(Arc::new(Limited(Arc::new(provider))))
+        Ok(layers.around(Arc::new(provider.telling(Arc::clone(&account))), account))
     }
 
     fn resolve(&self, entry: &ProviderEntry) -> Result<HttpSettings, String> {

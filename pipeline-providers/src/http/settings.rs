@@ -47,6 +47,15 @@ impl HttpSettings {
         Self { entry, base_url, credential: Credential::None, key_name: None, headers: Vec::new() }
     }
 
+    /// Where it is and who calls: what a service counts its limits by. Not to be shown.
+    pub fn identity(&self) -> [&str; 2] {
+        let who = match &self.credential {
+            Credential::None => "",
+            Credential::Key(secret) | Credential::Token(secret) => secret.expose(),
+        };
+        [self.base_url(), who]
+    }
+
     /// Where it is, without a slash at the end.
     pub(crate) fn base_url(&self) -> &str {
         let own = self.base_url.as_deref().unwrap_or_else(|| vendor_url(&self.entry.kind));

@@ -20,6 +20,7 @@ use crate::http::sse::{Broken, Events};
 use crate::http::transport::chain;
 use crate::http::wire::{MOST_ANSWER, Reader, Wire};
 use crate::prices::PriceTable;
+use crate::rate::{Account, RateSignals};
 
 /// Most bytes that are read of a body that is not a stream of events.
 const MOST_BODY: usize = 1 << 20;
@@ -78,6 +79,7 @@ pub(crate) struct Answer {
     pub(crate) settings: Arc<HttpSettings>,
     pub(crate) prices: Arc<PriceTable>,
     pub(crate) model: String,
+    pub(crate) account: Option<Arc<Account>>,
 }
 
 impl Answer {
@@ -90,6 +92,9 @@ impl Answer {
             let value = response.headers().get(name)?;
             value.to_str().ok().map(|text| text.chars().take(200).collect::<String>())
         };
+        if let (Some(account), Some(signals)) = (&self.account, RateSignals::read(header)) {
+            account.hear(&signals);
+        }
         let request_id = header(self.wire.id_header());
         let is_stream =
             header("content-type").is_some_and(|t| t.to_ascii_lowercase().starts_with("text/event-stream"));

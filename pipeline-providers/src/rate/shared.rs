@@ -25,10 +25,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// The ledger of the account `name` in `dir`.
-    pub(super) fn new(dir: &Path, name: &str) -> Self {
-        // The name may hold an address, and the hash of a key.
-        let path = dir.join(format!("{}.json", Hash::of(&name)));
+    /// The ledger of the account `key` in `dir`.
+    pub(super) fn new(dir: &Path, key: &str) -> Self {
+        // The key may be any text.
+        let path = dir.join(format!("{}.json", Hash::of(&key)));
         Self { path, file: None, own: Ledger::default(), is_alone: false }
     }
 

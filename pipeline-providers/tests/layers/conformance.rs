@@ -19,7 +19,7 @@ fn layers(inner: &Arc<Scripted>) -> Vec<(&'static str, Arc<dyn Provider>)> {
         max_parallel: Some(64),
         ..ProviderLimits::default()
     };
-    let governed = || Governed::new(Arc::clone(inner), Rates::of_process().account("a", &limits));
+    let governed = || Governed::new(Arc::clone(inner), Rates::of_process().account("a", "k", &limits));
     let both = Broken::new(Arc::new(governed()), Arc::default());
     vec![
         ("governed", Arc::new(governed())),

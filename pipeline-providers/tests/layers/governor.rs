@@ -22,7 +22,7 @@ fn requests(per_minute: u64) -> ProviderLimits {
 #[tokio::test(start_paused = true)]
 async fn requests_are_spread_over_the_minute_in_their_order() {
     let inner = Scripted::slow(0);
-    let outer = Governed::new(Arc::clone(&inner), Rates::of_process().account("a", &requests(60)));
+    let outer = Governed::new(Arc::clone(&inner), Rates::of_process().account("a", "k", &requests(60)));
     let begun = Instant::now();
     let order = Mutex::new(Vec::new());
     let (outer, order) = (&outer, &order);
@@ -40,7 +40,7 @@ async fn requests_are_spread_over_the_minute_in_their_order() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_beyond_the_deadline_is_refused_at_once_and_booked_for_nobody() {
     let inner = Scripted::slow(0);
-    let outer = Governed::new(Arc::clone(&inner), Rates::of_process().account("a", &requests(6)));
+    let outer = Governed::new(Arc::clone(&inner), Rates::of_process().account("a", "k", &requests(6)));
     outer.complete(&asking("hi"), &at("a")).await.unwrap();
     let begun = Instant::now();
     for _ in 0..100 {
@@ -59,7 +59,7 @@ async fn a_wait_beyond_the_deadline_is_refused_at_once_and_booked_for_nobody() {
 #[tokio::test(start_paused = true)]
 async fn x22_a_wait_is_cancelled_at_once_and_gives_its_place_back() {
     let inner = Scripted::slow(0);
-    let outer = Governed::new(Arc::clone(&inner), Rates::of_process().account("a", &requests(6)));
+    let outer = Governed::new(Arc::clone(&inner), Rates::of_process().account("a", "k", &requests(6)));
     outer.complete(&asking("hi"), &at("a")).await.unwrap();
     let begun = Instant::now();
     let cx = at("a");
@@ -96,7 +96,7 @@ async fn n19b_x25_calls_at_once_are_bounded_over_all_runs_and_processes() {
     let mut calls = JoinSet::new();
     for _ in 0..4 {
         let rates = Rates::shared(dir.path().join("rates")).since(start);
-        let outer = Arc::new(Governed::new(Arc::clone(&inner), rates.account("a", &limits)));
+        let outer = Arc::new(Governed::new(Arc::clone(&inner), rates.account("a", "k", &limits)));
         for _ in 0..20 {
             let outer = Arc::clone(&outer);
             calls.spawn(async move { outer.complete(&asking("hi"), &at("a")).await.unwrap() });
@@ -114,7 +114,7 @@ async fn a_refusal_holds_everybody_for_as_long_as_it_says() {
         if call == 0 { Err(error) } else { Ok(answer(1, 1)) }
     });
     let rates = Rates::of_process();
-    let outer = Governed::new(Arc::clone(&inner), rates.account("a", &ProviderLimits::default()));
+    let outer = Governed::new(Arc::clone(&inner), rates.account("a", "k", &ProviderLimits::default()));
     let begun = Instant::now();
     outer.complete(&asking("hi"), &at("a")).await.unwrap_err();
     outer.complete(&asking("hi"), &at("b")).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_used_up_account_is_not_called_again_before_its_time() {
         Err(error)
     });
     let outer =
-        Governed::new(Arc::clone(&inner), Rates::of_process().account("a", &ProviderLimits::default()));
+        Governed::new(Arc::clone(&inner), Rates::of_process().account("a", "k", &ProviderLimits::default()));
     for _ in 0..10 {
         let error = outer.complete(&asking("hi"), &at("a")).await.unwrap_err();
         assert_eq!((error.kind, error.retry_after_ms), (ErrorKind::Quota, Some(3_600_000)));
@@ -143,7 +143,7 @@ async fn a_used_up_account_is_not_called_again_before_its_time() {
 #[tokio::test(start_paused = true)]
 async fn limits_are_learned_from_what_the_service_tells() {
     let inner = Scripted::slow(0);
-    let account = Rates::of_process().account("a", &requests(1_000_000));
+    let account = Rates::of_process().account("a", "k", &requests(1_000_000));
     let outer = Governed::new(Arc::clone(&inner), Arc::clone(&account));
     let window = Window { limit: Some(60), remaining: Some(0) };
     account.hear(&RateSignals { requests: window, ..RateSignals::default() });
@@ -161,7 +161,7 @@ async fn a_file_that_cannot_be_read_begins_anew_and_one_that_cannot_be_made_is_d
     let dir = tempfile::tempdir().unwrap();
     let inner = Scripted::slow(0);
     let ask = |rates: Rates| {
-        let outer = Governed::new(Arc::clone(&inner), rates.account("a", &requests(6000)));
+        let outer = Governed::new(Arc::clone(&inner), rates.account("a", "k", &requests(6000)));
         async move { outer.complete(&asking("hi"), &at("a")).await.unwrap() }
     };
     ask(Rates::shared(dir.path().join("rates"))).await;
@@ -232,7 +232,7 @@ async fn n08d_eight_processes_use_what_is_allowed_and_are_never_refused() {
     let mut branches = JoinSet::new();
     for _ in 0..8 {
         let rates = Rates::shared(dir.path().join("rates")).since(start);
-        let outer = Arc::new(Governed::new(Arc::clone(&inner), rates.account("a", &limits)));
+        let outer = Arc::new(Governed::new(Arc::clone(&inner), rates.account("a", "k", &limits)));
         for _ in 0..20 {
             let outer = Arc::clone(&outer);
             branches.spawn(async move {
