@@ -77,6 +77,7 @@ fn slots(fact: &mut Fact) -> Vec<(String, Slot<'_>)> {
         }
         Fact::StepSkipped { .. }
         | Fact::AttemptStarted { .. }
+        | Fact::SpendReserved { .. }
         | Fact::TimerFired { .. }
         | Fact::RunPaused { .. }
         | Fact::RunResumed { .. } => Vec::new(),

@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use pipeline_core::clock::Timestamp;
-use pipeline_core::fact::{Fact, PauseReason, RunStatus};
+use pipeline_core::fact::{Fact, RunStatus};
 use pipeline_core::store::{Manifest, RunSummary};
 use pipeline_core::value::Value;
 
@@ -39,15 +39,12 @@ impl Told {
     pub(crate) fn by(fact: &Fact) -> Option<Self> {
         match fact {
             Fact::RunStarted { .. } | Fact::RunResumed { .. } => Some(Self::Open),
-            Fact::RunPaused { reason: PauseReason::Interrupted } => {
-                Some(Self::Paused(RunStatus::Interrupted))
-            }
-            Fact::RunPaused { reason: PauseReason::Budget { .. } } => Some(Self::Paused(RunStatus::Budget)),
-            Fact::RunPaused { reason: PauseReason::Person { .. } } => Some(Self::Paused(RunStatus::Paused)),
+            Fact::RunPaused { reason } => Some(Self::Paused(reason.status())),
             Fact::RunEnded { status, .. } => Some(Self::Ended(*status)),
             Fact::StepSkipped { .. }
             | Fact::AttemptStarted { .. }
             | Fact::EffectDone { .. }
+            | Fact::SpendReserved { .. }
             | Fact::AttemptEnded { .. }
             | Fact::TimerFired { .. } => None,
         }

@@ -141,10 +141,24 @@ pub struct Run {
     /// Print every event as a line of JSON on standard output
     #[arg(long, conflicts_with = "json")]
     pub events: bool,
+    /// How to go about what waits for people and quotas.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// How to go about what waits for people and quotas.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Waiting {
+    /// Wait for an account whose quota is used up, instead of putting the run down (exit 75)
+    #[arg(long)]
+    pub wait: bool,
+    /// Never ask on the terminal: a run that needs an answer is put down (exit 4)
+    #[arg(long)]
+    pub no_interactive: bool,
 }
 
 /// `pipeline resume`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Resume {
     /// The run [default: the last one that has not ended]
     #[arg(value_name = "RUN")]
@@ -161,6 +175,15 @@ pub struct Resume {
     /// Print every event as a line of JSON on standard output
     #[arg(long, conflicts_with = "json")]
     pub events: bool,
+    /// How to go about what waits for people and quotas.
+    #[command(flatten)]
+    pub waiting: Waiting,
+    /// Answer a question of the run; a value is JSON where it parses, else text
+    #[arg(long = "answer", value_name = "STEP=VALUE")]
+    pub answers: Vec<String>,
+    /// Use accounts at once that were parked because their quota was used up
+    #[arg(long, conflicts_with = "wait")]
+    pub try_now: bool,
 }
 
 /// Which model calls are made.

@@ -3,6 +3,7 @@
 //! A command returns how the program ends, or a [`crate::exit::Failure`] that `app.rs` tells of.
 //! `work.rs` is what `run` and `resume` share.
 
+mod ask;
 pub mod check;
 pub mod doctor;
 pub mod explain;

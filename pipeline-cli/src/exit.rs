@@ -165,6 +165,8 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Store(error) => error.into(),
+            EngineError::Answer(message) => Self::usage(message)
+                .help("`pipeline runs show` says what the run waits for; answers are JSON, or plain text"),
             EngineError::Mismatch(_) => Self::environment(error.to_string()).help(
                 "another version of `pipeline` may have written it; run that version, or begin a new run",
             ),

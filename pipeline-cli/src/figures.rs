@@ -201,10 +201,9 @@ impl Figures {
                     last.ended_ms = last.ended_ms.max(Some(record.elapsed_ms));
                 }
             }
-            Fact::RunPaused { reason } => self.status = Some(paused(reason)),
+            Fact::RunPaused { reason } => self.status = Some(reason.status()),
             Fact::RunEnded { status, .. } => self.status = Some(*status),
-            #[allow(unreachable_patterns, reason = "facts of later versions have no figures here")]
-            _ => {}
+            Fact::SpendReserved { .. } => {}
         }
     }
 
@@ -387,15 +386,6 @@ impl Places {
             // Items of a loop that is open already do not look at this: they have the time at which it opened.
             self.ended.insert(scope.to_owned(), at);
         }
-    }
-}
-
-fn paused(reason: &pipeline_core::fact::PauseReason) -> RunStatus {
-    use pipeline_core::fact::PauseReason;
-    match reason {
-        PauseReason::Budget { .. } => RunStatus::Budget,
-        PauseReason::Person { .. } => RunStatus::Paused,
-        PauseReason::Interrupted => RunStatus::Interrupted,
     }
 }
 

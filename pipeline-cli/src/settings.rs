@@ -51,6 +51,8 @@ pub struct Settings {
     pub colour_out: bool,
     /// Standard error may carry colour.
     pub colour_err: bool,
+    /// Somebody sits at a terminal and can answer.
+    pub interactive: bool,
     /// Standard error is a terminal that can redraw a line.
     pub live: bool,
     /// `--state-dir`.
@@ -100,7 +102,8 @@ impl Settings {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let terminals = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
-        Ok(Self::new(flags, working, variables, terminals))
+        let answers = terminals.1 && std::io::stdin().is_terminal() && !flags.quiet;
+        Ok(Self { interactive: answers, ..Self::new(flags, working, variables, terminals) })
     }
 
     /// The same from parts: what a test has. `terminals` is for standard output and standard error.
@@ -120,6 +123,7 @@ impl Settings {
             verbose: flags.verbose > 0,
             colour_out: colour(terminals.0),
             colour_err: colour(terminals.1),
+            interactive: false,
             live: terminals.1 && !dumb && !flags.quiet,
             state_flag: flags.state_dir.clone(),
             working,

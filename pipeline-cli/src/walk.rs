@@ -27,7 +27,7 @@ fn block(plan: &Plan, id: BlockId, seen: &mut BTreeSet<PipelineId>, each: &mut i
             block(plan, *fallback, seen, each);
         }
         match &step.body {
-            Body::Leaf(leaf) => each(leaf),
+            Body::Leaf(leaf) => std::iter::once(leaf).chain(&step.fallback).for_each(&mut *each),
             Body::Parallel(parallel) => {
                 parallel.branches.iter().for_each(|(_, branch)| block(plan, *branch, seen, each));
             }
@@ -41,7 +41,7 @@ fn block(plan: &Plan, id: BlockId, seen: &mut BTreeSet<PipelineId>, each: &mut i
             Body::Child(child) if seen.insert(child.pipeline) => {
                 block(plan, plan.pipeline(child.pipeline).body, seen, each);
             }
-            Body::Child(_) | Body::Break | Body::Continue => {}
+            Body::Child(_) | Body::Ask(_) | Body::Break | Body::Continue => {}
         }
     }
 }

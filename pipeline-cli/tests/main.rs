@@ -15,3 +15,5 @@ mod crash;
 #[cfg(feature = "jq")]
 #[path = "process/jq.rs"]
 mod jq;
+#[path = "process/outside.rs"]
+mod outside;

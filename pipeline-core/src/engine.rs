@@ -6,7 +6,9 @@
 pub mod backend;
 pub mod blocking;
 mod bus;
+mod waiting;
 mod dispatcher;
+mod ledger;
 pub mod effect;
 mod executor;
 mod replay;
@@ -24,17 +26,19 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::{ErrorKind, StepError};
 use crate::event::EventSink;
 use crate::fact::{AttemptEnd, Fact, PauseReason, Record, RunError, RunStatus, Status, Usage};
-use crate::path::OpKey;
+use crate::path::{OpKey, StepPath};
 use crate::plan::{Budget, Inputs, Plan};
-use crate::schedule::{Command, Op, Schedule, Start, TaskCall};
+use crate::schedule::{Command, Op, Question, Schedule, Start, TaskCall};
 use crate::step::RunInfo;
 use crate::store::{CheckpointStore, Manifest, OpenedRun, RunLog, StoreError, StoredRun, StoredSources};
-use crate::value::Data;
+use crate::value::{Data, Value};
 
 use backend::{Backend, Stop, drive};
 use bus::EventBus;
 use dispatcher::Dispatcher;
+use ledger::Ledger;
 use replay::{Attempts, Pending, replay};
+use waiting::Waiting;
 
 /// Runs plans. Cheap to clone; nothing in it belongs to one run.
 #[derive(Clone)]
@@ -70,8 +74,24 @@ pub struct RunSetup {
 pub struct RunControl {
     /// Observers.
     pub sinks: Vec<Box<dyn EventSink>>,
+    /// Answers to questions that the run has asked, by step path.
+    pub answers: BTreeMap<String, Value>,
+    /// What to do about accounts whose quota is used up.
+    pub parking: Parking,
     /// Cancelled by the first Ctrl-C: nothing more is started, what is in flight is cut off, state is saved.
     pub stop: CancellationToken,
+}
+
+/// What to do about accounts whose quota is used up, when there is nothing else to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Parking {
+    /// Stop; the run can be resumed when the time has come.
+    #[default]
+    Stop,
+    /// Wait for the time.
+    Wait,
+    /// Try at once what was parked before; stop when it is parked again.
+    TryNow,
 }
 
 /// Why a run could not be worked on at all.
@@ -83,6 +103,9 @@ pub enum EngineError {
     /// The journal and the plan do not belong together.
     #[error("the journal of this run does not fit its plan: {0}")]
     Mismatch(String),
+    /// An answer that nothing waits for, or that does not fit. Nothing was done.
+    #[error("{0}")]
+    Answer(String),
 }
 
 /// How a run stands, when it ended or stopped: what `run --json` prints.
@@ -108,6 +131,9 @@ pub struct RunReport {
     pub warnings: Vec<String>,
     /// Why it did not succeed.
     pub error: Option<RunError>,
+    /// What it asks people, by step path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub questions: Vec<(StepPath, Question)>,
 }
 
 /// How a top-level step stands.
@@ -151,7 +177,13 @@ impl Engine {
             inputs: inputs_value(&setup),
             seed: setup.info.seed,
         };
-        let begin = Begin { log, attempts: Attempts::default(), elapsed_ms: 0, fact: started };
+        let begin = Begin {
+            log,
+            attempts: Attempts::default(),
+            ledger: Ledger::default(),
+            elapsed_ms: 0,
+            fact: started,
+        };
         self.work(schedule, Pending::default(), setup, begin, control).await
     }
 
@@ -173,19 +205,11 @@ impl Engine {
             return Ok(report);
         }
         let attempts = Attempts::of(&pending, records);
-        if let Some(path) = attempts.needs_a_person(&pending) {
-            let message =
-                "it was running when the process died, and its effects must not happen twice".to_owned();
-            let mut report = report_of(&schedule, &setup, RunStatus::Paused, &[]);
-            let error = StepError::new(ErrorKind::Environment, format!("`{path}` waits for a person: {message}"))
-                .help("see what it did; then make it `effects: repeatable` in the file and run anew, or run without it");
-            report.error = Some(RunError { path: Some(path), error });
-            return Ok(report);
-        }
         let elapsed_ms = records.last().map_or(0, |r| r.elapsed_ms);
         let fact =
             Fact::RunResumed { pid: std::process::id(), version: env!("CARGO_PKG_VERSION").to_owned() };
-        let begin = Begin { log: opened.log, attempts, elapsed_ms, fact };
+        let ledger = Ledger::of(records);
+        let begin = Begin { log: opened.log, attempts, ledger, elapsed_ms, fact };
         self.work(schedule, pending, setup, begin, control).await
     }
 
@@ -195,20 +219,32 @@ impl Engine {
     /// [`EngineError::Mismatch`].
     pub fn inspect(plan: &Arc<Plan>, setup: &RunSetup, stored: &StoredRun) -> Result<RunReport, EngineError> {
         let mut schedule = Schedule::new(Arc::clone(plan), start_of(setup));
-        replay(&mut schedule, &stored.records).map_err(|m| EngineError::Mismatch(m.to_string()))?;
+        let pending =
+            replay(&mut schedule, &stored.records).map_err(|m| EngineError::Mismatch(m.to_string()))?;
         if let Some(report) = finished(&schedule, setup, &stored.records) {
             return Ok(report);
         }
-        let status = match stored.records.iter().rev().find_map(|r| match &r.fact {
+        let reason = stored.records.iter().rev().find_map(|r| match &r.fact {
             Fact::RunPaused { reason } => Some(reason.clone()),
             Fact::RunResumed { .. } => Some(PauseReason::Interrupted),
             _ => None,
-        }) {
-            Some(PauseReason::Person { .. }) => RunStatus::Paused,
-            Some(PauseReason::Budget { .. }) => RunStatus::Budget,
-            Some(PauseReason::Interrupted) | None => RunStatus::Interrupted,
-        };
-        Ok(report_of(&schedule, setup, status, &[]))
+        });
+        let reason = reason.unwrap_or(PauseReason::Interrupted);
+        let status = reason.status();
+        let mut report = report_of(&schedule, setup, status, &[]);
+        let mut waiting = Waiting::default();
+        let once = Attempts::of(&pending, &stored.records).once(&pending);
+        let (operations, _) = pending.into_parts();
+        for (key, op) in operations {
+            match op {
+                Op::Ask(question) => waiting.ask(key, *question),
+                Op::Task(call) if once.contains(&key) => waiting.ask_once(key, call),
+                _ => {}
+            }
+        }
+        report.questions = waiting.open();
+        report.error = why_it_stopped(&reason, &setup.info.id);
+        Ok(report)
     }
 
     /// What every attempt of a stored run was given, in the order in which they became ready: the rendered configuration,
@@ -254,6 +290,7 @@ impl Engine {
             .map(|(name, _)| name)
             .collect();
         schedule.enforce_limits();
+        let once = begin.attempts.once(&pending);
         let mut dispatcher = Dispatcher::new(
             begin.log,
             Arc::clone(&self.clock),
@@ -262,11 +299,26 @@ impl Engine {
             EventBus::new(control.sinks),
             control.stop,
             begin.attempts,
+            begin.ledger,
             begin.elapsed_ms,
         );
-        dispatcher.record(vec![begin.fact]).await?;
+        dispatcher.waits = control.parking == Parking::Wait;
         let (operations, cancelled) = pending.into_parts();
-        for (key, op) in operations {
+        // Questions first, so that an answer that does not fit is refused before anything is done.
+        let (asked, others): (Vec<_>, Vec<_>) =
+            operations.into_iter().partition(|(key, op)| matches!(op, Op::Ask(_)) || once.contains(key));
+        for (key, op) in asked {
+            match op {
+                Op::Task(call) if !cancelled.contains(&key) => dispatcher.waiting.ask_once(key, call),
+                op => dispatcher.start(key, op),
+            }
+        }
+        dispatcher.check_answers(&control.answers).map_err(EngineError::Answer)?;
+        dispatcher.record(vec![begin.fact]).await?;
+        for (path, answer) in control.answers {
+            dispatcher.answer(&path, answer).map_err(EngineError::Answer)?;
+        }
+        for (key, op) in others {
             // An attempt that was asked to stop, and whose end was not recorded, does not start again.
             let op = if cancelled.contains(&key) {
                 let error = StepError::new(ErrorKind::Cancelled, "it was stopped");
@@ -275,6 +327,9 @@ impl Engine {
                 op
             };
             dispatcher.start(key, op);
+        }
+        if control.parking == Parking::TryNow {
+            dispatcher.unpark_all();
         }
         let ended = drive(&mut schedule, &mut dispatcher).await;
         dispatcher.shutdown().await;
@@ -292,7 +347,7 @@ impl Engine {
         ended: Result<(), Stop>,
         dispatcher: &mut Dispatcher,
     ) -> Result<RunReport, EngineError> {
-        let (status, reason) = match ended {
+        let reason = match ended {
             Ok(()) => {
                 let status = schedule.ended().map_or(RunStatus::Failed, |end| end.status);
                 let mut report = report_of(schedule, setup, status, reused);
@@ -304,40 +359,55 @@ impl Engine {
             }
             Err(Stop::Store(error)) => return Err(error.into()),
             Err(Stop::Mismatch(mismatch)) => return Err(EngineError::Mismatch(mismatch.to_string())),
-            Err(Stop::Interrupted) => (RunStatus::Interrupted, PauseReason::Interrupted),
-            Err(Stop::Budget(message)) => (RunStatus::Budget, PauseReason::Budget { message }),
-            Err(Stop::Person { path, message }) => (RunStatus::Paused, PauseReason::Person { path, message }),
+            Err(Stop::Interrupted) => PauseReason::Interrupted,
+            Err(Stop::Budget(message)) => PauseReason::Budget { message },
+            Err(Stop::Person { path, message }) => PauseReason::Person { path, message },
+            Err(Stop::Parked { until, message }) => PauseReason::Quota { until, message },
         };
-        let mut report = report_of(schedule, setup, status, reused);
+        let mut report = report_of(schedule, setup, reason.status(), reused);
         report.duration_ms = dispatcher.elapsed_ms();
-        report.error = match &reason {
-            PauseReason::Interrupted => None,
-            PauseReason::Budget { message } => Some(RunError {
-                path: None,
-                error: StepError::new(ErrorKind::Budget, format!("a budget is used up: {message}"))
-                    .help("raise the limit and resume the run"),
-            }),
-            PauseReason::Person { path, message } => Some(RunError {
-                path: Some(path.clone()),
-                error: StepError::new(ErrorKind::Environment, format!("a person must decide: {message}")),
-            }),
-        };
+        report.error = why_it_stopped(&reason, &setup.info.id);
+        report.questions = dispatcher.waiting.open();
         dispatcher.record(vec![Fact::RunPaused { reason }]).await?;
         Ok(report)
     }
+}
+
+/// Why a run that stopped is not going on, for people; a signal needs no words.
+fn why_it_stopped(reason: &PauseReason, run: &str) -> Option<RunError> {
+    let (path, error) = match reason {
+        PauseReason::Interrupted => return None,
+        PauseReason::Budget { message } => (
+            None,
+            StepError::new(ErrorKind::Budget, format!("a budget is used up: {message}"))
+                .help("raise the limit and resume the run"),
+        ),
+        PauseReason::Quota { until, message } => (
+            None,
+            StepError::new(ErrorKind::Quota, format!("{message}; the run waits until {until}"))
+                .help("resume it then; `resume --wait` waits, `resume --try-now` does not"),
+        ),
+        PauseReason::Person { path, message } => (
+            Some(path.clone()),
+            StepError::new(ErrorKind::Environment, format!("a person must decide: {message}"))
+                .help(format!("answer it with `pipeline resume {run} --answer '{path}=…'`")),
+        ),
+    };
+    Some(RunError { path, error })
 }
 
 /// What a process begins with.
 struct Begin {
     log: Box<dyn RunLog>,
     attempts: Attempts,
+    ledger: Ledger,
     elapsed_ms: u64,
     fact: Fact,
 }
 
 fn inputs_value(setup: &RunSetup) -> Data {
     let inputs = setup.inputs.iter().map(|(k, v)| (k.clone(), v.json().clone()));
-    Data::new(crate::value::Value::Object(inputs.collect()))
+    Data::new(Value::Object(inputs.collect()))
 }
 
 fn start_of(setup: &RunSetup) -> Start {
@@ -401,5 +471,6 @@ fn report_of(schedule: &Schedule, setup: &RunSetup, status: RunStatus, reused: &
         duration_ms: schedule.elapsed_ms(),
         warnings: schedule.warnings().to_vec(),
         error: end.and_then(|e| e.error.clone()),
+        questions: Vec::new(),
     }
 }

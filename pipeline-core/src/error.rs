@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::usage::Usage;
+
 /// What kind of trouble it is; answers what the caller should do.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
@@ -81,6 +83,23 @@ impl ErrorKind {
         }
     }
 
+    /// Whether a service bills nothing for a call that ended so: it never took the request on.
+    pub fn is_free(self) -> bool {
+        matches!(
+            self,
+            Self::Auth
+                | Self::Denied
+                | Self::Quota
+                | Self::RateLimited
+                | Self::Overloaded
+                | Self::Invalid
+                | Self::Unsupported
+                | Self::TooLarge
+                | Self::Environment
+                | Self::Budget
+        )
+    }
+
     /// Whether the same attempt may well succeed later without anything being changed.
     pub fn is_transient(self) -> bool {
         matches!(
@@ -109,6 +128,9 @@ pub struct StepError {
     /// The service's own hint when to come back, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// What the call used although it failed, where the service said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Box<Usage>>,
     /// Facts for machines: status code, request id, exit code, tail of stderr.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub details: serde_json::Value,
@@ -122,6 +144,7 @@ impl StepError {
             message: message.into(),
             help: None,
             retry_after_ms: None,
+            usage: None,
             details: serde_json::Value::Null,
         }
     }
@@ -135,6 +158,13 @@ impl StepError {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Adds what the call used although it failed.
+    #[must_use]
+    pub fn used(mut self, usage: Usage) -> Self {
+        self.usage = Some(Box::new(usage));
         self
     }
 

@@ -11,6 +11,8 @@ use crate::error::StepError;
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::value::{Data, Hash, Value};
 
+pub use crate::usage::{Spend, Usage};
+
 /// How a step instance ended. Nothing that failed is ever `ok`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,53 +47,6 @@ impl Status {
             Self::TimedOut => "timed_out",
             Self::Cancelled => "cancelled",
         }
-    }
-}
-
-/// What a call, a step or a run used of what costs money.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Usage {
-    /// Tokens sent that were not read from a cache.
-    #[serde(default, rename = "input_tokens")]
-    pub input: u64,
-    /// Tokens received, thinking included.
-    #[serde(default, rename = "output_tokens")]
-    pub output: u64,
-    /// Tokens read from the provider's cache.
-    #[serde(default, rename = "cache_read_tokens")]
-    pub cache_read: u64,
-    /// Tokens written to the provider's cache.
-    #[serde(default, rename = "cache_write_tokens")]
-    pub cache_write: u64,
-    /// US dollars; `None` when at least one call has no known price.
-    #[serde(default)]
-    pub cost_usd: Option<f64>,
-    /// Model calls.
-    #[serde(default)]
-    pub calls: u64,
-    /// Model calls without a known price.
-    #[serde(default)]
-    pub unpriced_calls: u64,
-}
-
-impl Usage {
-    /// Adds another use to this one.
-    pub fn add(&mut self, other: &Self) {
-        self.input += other.input;
-        self.output += other.output;
-        self.cache_read += other.cache_read;
-        self.cache_write += other.cache_write;
-        self.calls += other.calls;
-        self.unpriced_calls += other.unpriced_calls;
-        self.cost_usd = match (self.cost_usd, other.cost_usd) {
-            (None, None) => None,
-            (a, b) => Some(a.unwrap_or(0.0) + b.unwrap_or(0.0)),
-        };
-    }
-
-    /// All tokens together.
-    pub fn tokens(&self) -> u64 {
-        self.input + self.output + self.cache_read + self.cache_write
     }
 }
 
@@ -135,6 +90,12 @@ pub struct AttemptEnd {
     /// What it used.
     #[serde(default)]
     pub usage: Usage,
+    /// What it may have used beside that: calls that were cut off, whose bill nobody saw.
+    #[serde(default, skip_serializing_if = "Spend::is_zero")]
+    pub unsettled: Spend,
+    /// It did not take place, because a limit of the run forbade it: the same step starts again when the run goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub put_back: bool,
     /// Variables to set, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<Assignment>,
@@ -168,6 +129,8 @@ impl AttemptEnd {
             value,
             error: None,
             usage: Usage::default(),
+            unsettled: Spend::default(),
+            put_back: false,
             set: Vec::new(),
             warnings: Vec::new(),
             duration_ms: 0,
@@ -212,6 +175,13 @@ pub enum PauseReason {
         /// The sentence for people.
         message: String,
     },
+    /// An account's quota is used up: when it can be used again.
+    Quota {
+        /// Wall time to go on at.
+        until: Timestamp,
+        /// The sentence for people.
+        message: String,
+    },
     /// A person must decide: the step and the question.
     Person {
         /// Which step.
@@ -219,6 +189,18 @@ pub enum PauseReason {
         /// What is asked.
         message: String,
     },
+}
+
+impl PauseReason {
+    /// How a run that stopped for this stands.
+    pub fn status(&self) -> RunStatus {
+        match self {
+            Self::Interrupted => RunStatus::Interrupted,
+            Self::Budget { .. } => RunStatus::Budget,
+            Self::Quota { .. } => RunStatus::Parked,
+            Self::Person { .. } => RunStatus::Paused,
+        }
+    }
 }
 
 /// How a whole run ended.
@@ -300,6 +282,24 @@ pub enum Fact {
         request: Hash,
         /// The recorded result.
         value: Data,
+        /// What it used, for a metered effect.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
+    },
+    /// A metered effect is about to begin, and may spend this much. Durable before it begins, so that a limit holds over
+    /// crashes too. Written only where a limit applies.
+    SpendReserved {
+        /// Which step instance.
+        path: StepPath,
+        /// Physical attempt.
+        attempt: u32,
+        /// Logical attempt.
+        turn: u32,
+        /// The how-many-th effect of this logical attempt, from 0.
+        ordinal: u32,
+        /// The most that it can spend.
+        #[serde(flatten)]
+        spend: Spend,
     },
     /// A physical attempt ended. Always flushed before anybody sees it.
     AttemptEnded {

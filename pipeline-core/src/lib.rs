@@ -11,6 +11,7 @@ pub mod codes;
 pub mod diagnostic;
 pub mod source;
 pub mod value;
+pub mod usage;
 pub mod error;
 pub mod path;
 pub mod process;

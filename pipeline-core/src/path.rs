@@ -31,6 +31,15 @@ impl StepPath {
         Self(format!("{}[{index}]", self.0).into())
     }
 
+    /// Whether it is `place` or something below it.
+    pub fn is_within(&self, place: &Self) -> bool {
+        place.0.is_empty()
+            || self
+                .0
+                .strip_prefix(&*place.0)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '[']))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -73,6 +82,8 @@ pub enum OpRole {
     Wait,
     /// The deadline of a control form, or of the run.
     Deadline,
+    /// The wait until an account may be used again.
+    Park,
 }
 
 impl fmt::Display for OpKey {
@@ -82,6 +93,7 @@ impl fmt::Display for OpKey {
             OpRole::Attempt => Ok(()),
             OpRole::Wait => f.write_str("~wait"),
             OpRole::Deadline => f.write_str("~deadline"),
+            OpRole::Park => f.write_str("~park"),
         }
     }
 }

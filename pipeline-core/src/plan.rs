@@ -247,10 +247,25 @@ pub enum Body {
     Choose(Choose),
     /// Another pipeline, in a scope of its own.
     Child(Child),
+    /// A question to a person.
+    Ask(Ask),
     /// Ends the nearest loop.
     Break,
     /// Ends this turn of the nearest loop.
     Continue,
+}
+
+/// A question to a person: the step `approval`. Its `timeout` is wall time.
+#[derive(Debug)]
+pub struct Ask {
+    /// The question.
+    pub message: Dynamic,
+    /// The answers to choose from; a list.
+    pub choices: Option<Dynamic>,
+    /// JSON Schema of the answer.
+    pub schema: Option<Value>,
+    /// The answer when nobody gives one in time.
+    pub default: Option<Dynamic>,
 }
 
 /// A leaf: a step type of the catalog with its configuration.
@@ -487,6 +502,13 @@ impl Retry {
     /// What a `retry` map means that says nothing about how often: three tries.
     pub(crate) fn tried() -> Self {
         Self { max_attempts: 3, ..Self::default() }
+    }
+}
+
+impl Budget {
+    /// Whether it limits what is spent below its place: money, tokens or attempts.
+    pub fn limits_spending(&self) -> bool {
+        self.max_cost_usd.is_some() || self.max_tokens.is_some() || self.max_steps.is_some()
     }
 }
 

@@ -7,10 +7,12 @@
 //! Next: `schedule/state.rs` for what it holds, `schedule/advance.rs` for how it moves, `engine.rs` for who drives it.
 
 mod advance;
+mod budget;
 mod cancel;
 mod control;
 mod decide;
 mod names;
+mod park;
 mod retry;
 mod state;
 mod transition;
@@ -26,13 +28,14 @@ use slab::Slab;
 use crate::clock::Timestamp;
 use crate::error::StepError;
 use crate::event::Progress;
-use crate::fact::{AttemptEnd, OpResult, Outcome, RunError, RunStatus, Status, Usage};
+use crate::fact::{AttemptEnd, OpResult, Outcome, RunError, RunStatus, Spend, Status, Usage};
 use crate::path::{OpKey, StepPath};
 use crate::plan::{Budget, Effects, Inputs, Plan};
-use crate::value::{Data, Hash};
+use crate::value::{Data, Hash, Value};
 
 use state::{Frame, FrameId, InstId, Scope, ScopeId, StepInst, Work};
 
+pub use park::asks_to_park;
 pub use transition::{Mismatch, OpState};
 
 /// What the schedule asks of a backend.
@@ -56,6 +59,15 @@ pub enum Op {
     },
     /// Record that an attempt ended before it could start: a template that cannot be rendered, a limit that is reached.
     Settle(Box<AttemptEnd>),
+    /// Ask a person; the answer is the attempt's value.
+    Ask(Box<Question>),
+    /// Complete when an account may be used again.
+    Park {
+        /// Wall time.
+        until: Timestamp,
+        /// Whose quota is used up, for people.
+        message: String,
+    },
     /// Complete when the run's elapsed time reaches this.
     Timer {
         /// Milliseconds of run time.
@@ -80,6 +92,54 @@ pub struct TaskCall {
     pub is_fallback: bool,
     /// Directory below the workspace that is its own; `None` = the workspace itself.
     pub workspace: Option<String>,
+    /// An account that is used up puts it back, to go on later: there is no other way to do it.
+    pub may_park: bool,
+    /// The limits on spending around it, innermost first.
+    pub budgets: Arc<[BudgetAt]>,
+}
+
+/// What a person is asked.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
+pub struct Question {
+    /// The question.
+    pub message: String,
+    /// The answers to choose from; empty = any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Value>,
+    /// JSON Schema that the answer must fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Value>,
+    /// The answer when nobody gives one in time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<Value>,
+    /// Wall time at which nobody is waited for any longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+impl Question {
+    /// Whether an answer is one of the choices. Its schema is checked by whoever takes the answer.
+    ///
+    /// # Errors
+    /// What it should be.
+    pub fn fits(&self, answer: &Value) -> Result<(), String> {
+        if self.choices.is_empty() || self.choices.contains(answer) {
+            return Ok(());
+        }
+        let choices: Vec<String> = self.choices.iter().map(ToString::to_string).collect();
+        Err(format!("{answer} is not one of {}", choices.join(", ")))
+    }
+}
+
+/// A limit on spending, and the place that it holds for: the run, a step or a child pipeline, with all below it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BudgetAt {
+    /// Where.
+    pub path: StepPath,
+    /// US dollars.
+    pub max_cost_usd: Option<f64>,
+    /// Tokens of all kinds.
+    pub max_tokens: Option<u64>,
 }
 
 /// What one attempt runs.
@@ -177,6 +237,13 @@ pub struct Schedule {
     running: usize,
     started_steps: u64,
     usage: Usage,
+    unsettled: Spend,
+    /// Attempts below each place with a `max_steps` of its own.
+    steps_below: HashMap<StepPath, u64>,
+    /// Some step or child pipeline has a budget of its own.
+    has_inner_budgets: bool,
+    /// Accounts whose quota is used up, with the steps that wait for them beside the one that found out.
+    parked: BTreeMap<String, Vec<InstId>>,
     warnings: Vec<String>,
     enforce_limits: bool,
     halted: Option<String>,
@@ -199,6 +266,8 @@ impl Schedule {
             .iter()
             .map(|b| b.steps.iter().enumerate().map(|(i, s)| (plan.step(*s).name.clone(), i)).collect())
             .collect();
+        let has_inner_budgets = plan.steps.iter().any(|s| s.budget.limits_spending())
+            || plan.pipelines.iter().skip(1).any(|p| p.budget.limits_spending());
         Self {
             positions,
             queued: VecDeque::new(),
@@ -220,6 +289,10 @@ impl Schedule {
             running: 0,
             started_steps: 0,
             usage: Usage::default(),
+            unsettled: Spend::default(),
+            steps_below: HashMap::new(),
+            has_inner_budgets,
+            parked: BTreeMap::new(),
             warnings: Vec::new(),
             enforce_limits: false,
             halted: None,
@@ -287,6 +360,11 @@ impl Schedule {
     /// What all ended attempts used.
     pub fn usage(&self) -> Usage {
         self.usage
+    }
+
+    /// What may have been used beside that: calls that were cut off, whose bill nobody saw.
+    pub fn unsettled(&self) -> Spend {
+        self.unsettled
     }
 
     /// The run's elapsed time at the last applied fact.

@@ -202,4 +202,27 @@ impl StepContext {
     {
         self.effects.run(name, request, effect).await
     }
+
+    /// Does an outside effect that costs money once: like [`StepContext::effect`], and its worst case is reserved under
+    /// every limit around the step before it begins. It waits while amounts that others have reserved may come back.
+    ///
+    /// `call` is given the most US dollars that it may spend, where a cost limit applies. `usage_of` reads what was used
+    /// out of the result; of a failed call [`StepError::usage`] says it, where the service did. A call that is cut off,
+    /// or that fails in a way that may have been billed, counts with its worst case.
+    ///
+    /// # Errors
+    /// What `call` returns; [`crate::error::ErrorKind::Budget`] when the worst case does not fit.
+    pub async fn metered<F>(
+        &self,
+        name: &str,
+        request: &Value,
+        worst: crate::provider::WorstCase,
+        usage_of: fn(&Value) -> Usage,
+        call: impl FnOnce(Option<f64>) -> F + Send,
+    ) -> Result<Data, StepError>
+    where
+        F: Future<Output = Result<Value, StepError>> + Send,
+    {
+        self.effects.metered(name, request, worst, usage_of, call).await
+    }
 }

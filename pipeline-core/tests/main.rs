@@ -18,6 +18,10 @@ mod keys;
 mod loops;
 #[path = "plan/origins.rs"]
 mod origins;
+#[path = "engine/money.rs"]
+mod money;
+#[path = "engine/outside.rs"]
+mod outside;
 #[path = "engine/resume.rs"]
 mod resume;
 #[path = "engine/support.rs"]

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pipeline_core::engine::{Engine, RunReport};
+use pipeline_core::engine::{Engine, Parking, RunReport};
 use pipeline_core::fact::{Fact, RunStatus};
 use pipeline_core::plan::{CompileOptions, Plan};
 use pipeline_core::store::{CheckpointStore, Manifest, RunSummary, StoredRun, StoredSources};
 
+use super::ask;
 use super::run::read_rules;
-use super::work::{Watch, resume_command};
+use super::work::{Conducted, Watch, resume_command};
 use crate::app::{self, App, Kinds};
 use crate::args::{Mock, Resume};
 use crate::exit::{Exit, Failure, is_resumable, status_name};
@@ -49,7 +50,7 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     kept.allow(&args.permissions, &app.settings.working);
     kept.limit(&args.limits);
     let mut kinds = app.kinds(mode, rules.as_ref())?;
-    let plan = compile_again(app, manifest, &opened.stored.sources, &kinds)?;
+    let plan = Arc::new(compile_again(app, manifest, &opened.stored.sources, &kinds)?);
     let has_ended = opened.stored.records.last().is_some_and(|r| matches!(r.fact, Fact::RunEnded { .. }));
     if has_ended {
         app.console.note(&format!("run {id} has ended: this is how"));
@@ -59,10 +60,42 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     let setup = kept.setup(manifest, run_dir(&state_dir, &id));
     let hint = resume_command(app, &id, &state_dir);
     let workshop = app::workshop(app, kinds, store, &state_dir);
-    let (watch, control) = Watch::new(app, args.events);
-    let work = workshop.engine.resume(Arc::new(plan), setup, opened, control);
+    let (watch, mut control) = Watch::new(app, args.events);
+    control.answers = ask::answers(&args.answers)?;
+    control.parking = match (args.waiting.wait, args.try_now) {
+        (true, _) => Parking::Wait,
+        (false, true) => Parking::TryNow,
+        (false, false) => Parking::Stop,
+    };
+    if !control.answers.is_empty() {
+        let asked = Engine::inspect(&plan, &setup, &opened.stored)?.questions;
+        ask::check(&control.answers, &asked)?;
+    }
+    let work = workshop.engine.resume(plan, setup, opened, control);
     let conducted = Box::pin(watch.conduct(app, &hint, work)).await?;
-    watch.tell(app, conducted, &workshop.written, &hint)
+    let exit = watch.tell(app, &conducted, &workshop.written, &hint)?;
+    let again = Resume { run: Some(id), answers: Vec::new(), ..args.clone() };
+    go_on_with_answers(app, &again, &state_dir, &conducted, exit).await
+}
+
+/// Asks on the terminal what a paused run asks, and goes on with the answers; `exit` where nobody answers.
+///
+/// # Errors
+/// As [`resume`].
+pub(super) async fn go_on_with_answers(
+    app: &App,
+    again: &Resume,
+    state_dir: &Path,
+    conducted: &Conducted,
+    exit: Exit,
+) -> Result<Exit, Failure> {
+    if again.waiting.no_interactive || app.settings.state_dir(None) != state_dir {
+        return Ok(exit);
+    }
+    let Some(report) = conducted.report() else { return Ok(exit) };
+    let Some(answers) = ask::on_terminal(app, report).await else { return Ok(exit) };
+    let answers = answers.into_iter().map(|(path, answer)| format!("{path}={answer}")).collect();
+    Box::pin(resume(app, &Resume { answers, ..again.clone() })).await
 }
 
 /// Which run a bare `resume` means.

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use pipeline_core::clock::{Clock, SystemClock};
 use pipeline_core::diagnostic::closest;
+use pipeline_core::engine::Parking;
 use pipeline_core::plan::{CompileOptions, Inputs, Plan, check_inputs};
 use pipeline_core::store::{CheckpointStore, Manifest, StoreError, StoredSources};
 use pipeline_core::value::{Hash, Value};
 
+use super::resume::go_on_with_answers;
 use super::work::{Watch, resume_command, tell_findings};
 use crate::app::{self, App};
-use crate::args::{Mock, Run};
+use crate::args::{Mock, Resume, Run};
 use crate::exit::{Exit, Failure};
 use crate::inputs::{self, Given};
 use crate::settings::Mode;
@@ -54,10 +56,15 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let resume = resume_command(app, &manifest.run_id, &state_dir);
 
     let workshop = app::workshop(app, kinds, store, &state_dir);
-    let (watch, control) = Watch::new(app, args.events);
+    let (watch, mut control) = Watch::new(app, args.events);
+    control.parking = if args.waiting.wait { Parking::Wait } else { Parking::Stop };
+    let run_id = manifest.run_id.clone();
     let work = workshop.engine.run(Arc::new(plan), setup, manifest, sources, control);
     let conducted = Box::pin(watch.conduct(app, &resume, work)).await?;
-    watch.tell(app, conducted, &workshop.written, &resume)
+    let exit = watch.tell(app, &conducted, &workshop.written, &resume)?;
+    let again =
+        Resume { run: Some(run_id), events: args.events, waiting: args.waiting.clone(), ..Resume::default() };
+    go_on_with_answers(app, &again, &state_dir, &conducted, exit).await
 }
 
 /// The same command line as `pipeline plan` has it.

@@ -97,22 +97,22 @@ impl Watch {
     pub fn tell(
         &self,
         app: &App,
-        conducted: Conducted,
+        conducted: &Conducted,
         written: &Written,
         resume: &str,
     ) -> Result<Exit, Failure> {
         let (report, signal) = match conducted {
             Conducted::Abandoned(signal) => return Ok(signal.exit()),
-            Conducted::Report(report, signal) => (report, signal),
+            Conducted::Report(report, signal) => (report, *signal),
         };
         if app.settings.json {
-            app.console.out(&format!("{:#}\n", json::run(&report)))?;
+            app.console.out(&format!("{:#}\n", json::run(report)))?;
         } else if !self.events {
             app.console.out(&summary::outputs(report.outputs.json()))?;
         }
         let exit = exit_of(report.status, signal);
         if !app.console.quiet || exit != Exit::Success {
-            let ending = summary::ending(&report, &written.files(), &app.settings.working, resume);
+            let ending = summary::ending(report, &written.files(), &app.settings.working, resume);
             app.console.err(&ending);
         }
         Ok(exit)
@@ -125,6 +125,16 @@ pub enum Conducted {
     Report(Box<RunReport>, Option<Signal>),
     /// A second signal: nobody waited for the run.
     Abandoned(Signal),
+}
+
+impl Conducted {
+    /// The report, where somebody waited for it.
+    pub fn report(&self) -> Option<&RunReport> {
+        match self {
+            Self::Report(report, _) => Some(report),
+            Self::Abandoned(_) => None,
+        }
+    }
 }
 
 /// A run that a signal stopped has that signal's code; one that ended anyway has its own.

@@ -21,7 +21,7 @@ pub fn run(report: &RunReport) -> Value {
         Value::Null => json!({}),
         outputs => outputs.clone(),
     };
-    json!({
+    let mut document = json!({
         "schema": "pipeline.run/1",
         "run_id": report.run_id,
         "workflow": report.workflow,
@@ -33,7 +33,23 @@ pub fn run(report: &RunReport) -> Value {
         "duration_ms": report.duration_ms,
         "warnings": report.warnings,
         "error": report.error.as_ref().map(|e| error(&e.error, failed_at)),
-    })
+    });
+    if !report.questions.is_empty() {
+        document["questions"] = questions(report);
+    }
+    document
+}
+
+/// What a paused run asks, in the order of the paths.
+fn questions(report: &RunReport) -> Value {
+    let one = |(path, question): &(StepPath, pipeline_core::schedule::Question)| {
+        let mut fields = json!(question);
+        if let Value::Object(fields) = &mut fields {
+            fields.insert("path".to_owned(), json!(path));
+        }
+        fields
+    };
+    report.questions.iter().map(one).collect()
 }
 
 /// A list of runs.
@@ -128,6 +144,7 @@ pub(crate) mod tests {
             duration_ms: 12,
             warnings: vec!["careful".to_owned()],
             error: failed.then(|| RunError { path: Some("fan[3]/think".into()), error }),
+            questions: Vec::new(),
         }
     }
 

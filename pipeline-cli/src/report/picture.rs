@@ -85,7 +85,7 @@ impl Picture {
         let shape = self.shape(&path, &step.name, &step.written_type, inside);
         self.shapes[shape].is_conditional = step.condition.is_some();
         match &step.body {
-            Body::Leaf(_) | Body::Break | Body::Continue => {}
+            Body::Leaf(_) | Body::Ask(_) | Body::Break | Body::Continue => {}
             Body::ForEach(form) => self.body(plan, form.body, &path, shape, children),
             Body::While(form) => self.body(plan, form.body, &path, shape, children),
             Body::Parallel(parallel) => {

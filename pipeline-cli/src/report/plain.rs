@@ -72,7 +72,8 @@ fn ended(path: &StepPath, attempt: u32, end: &AttemptEnd) -> String {
     let used = report::usage(&end.usage).map_or_else(String::new, |used| format!(", {used}"));
     let why = end.error.as_ref().map_or_else(String::new, |e| format!(": {}", short(&e.message, LONGEST)));
     let which = if attempt > 1 { format!("attempt {attempt}, ") } else { String::new() };
-    format!("{} {} ({which}{time}{used}){why}", status_word(end.status), name(path))
+    let status = if end.put_back { word(YELLOW, "waits") } else { status_word(end.status) };
+    format!("{status} {} ({which}{time}{used}){why}", name(path))
 }
 
 fn name(path: &StepPath) -> String {

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::clock::Timestamp;
 use crate::error::{ErrorKind, StepError};
 use crate::fact::{
-    Assignment, AttemptEnd, Fact, PauseReason, Record, RunError, RunStatus, Usage, VariableScope,
+    Assignment, AttemptEnd, Fact, PauseReason, Record, RunError, RunStatus, Spend, Usage, VariableScope,
 };
 use crate::path::{OpRole, StepPath};
 use crate::store::{CheckpointStore, Manifest, RunLog, RunSummary, StoreError, StoredSources};
@@ -88,12 +88,26 @@ pub fn one_of_each(run_id: &str) -> Vec<Fact> {
             ordinal: 0,
             request: hash,
             value: Data::new(value.clone()),
+            usage: Some(Usage { input: 7, ..Usage::default() }),
+        },
+        Fact::SpendReserved {
+            path: path(),
+            attempt: 2,
+            turn: 1,
+            ordinal: 1,
+            spend: Spend { cost_usd: 0.25, tokens: 9 },
         },
         ended(full_failure()),
         ended(AttemptEnd::ok(value)),
         Fact::TimerFired { path: StepPath::root(), turn: 0, role: OpRole::Deadline },
         Fact::RunPaused { reason: PauseReason::Budget { message: "0.10 of 0.05 USD".to_owned() } },
         Fact::RunPaused { reason: PauseReason::Person { path: path(), message: "Go on?".to_owned() } },
+        Fact::RunPaused {
+            reason: PauseReason::Quota {
+                until: Timestamp(1_800_000_000_000),
+                message: "weekly limit".to_owned(),
+            },
+        },
         Fact::RunPaused { reason: PauseReason::Interrupted },
         Fact::RunResumed { pid: 7, version: "0.1.0".to_owned() },
         Fact::RunEnded {
@@ -127,6 +141,8 @@ fn full_failure() -> AttemptEnd {
     AttemptEnd {
         usage,
         set: vec![set],
+        unsettled: Spend { cost_usd: 0.5, tokens: 3 },
+        put_back: true,
         warnings: vec!["It was slow.".to_owned()],
         duration_ms: 12,
         ..AttemptEnd::failed(full_error())
@@ -143,6 +159,7 @@ pub fn effect(value: Value) -> Fact {
         ordinal: 0,
         request: Hash::of_bytes(b"request"),
         value: Data::new(value),
+        usage: None,
     }
 }
 

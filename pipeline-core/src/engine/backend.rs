@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 
+use crate::clock::Timestamp;
 use crate::event::Progress;
 use crate::fact::Outcome;
 use crate::path::{OpKey, StepPath};
@@ -48,6 +49,14 @@ pub enum Stop {
         /// Which step.
         path: StepPath,
         /// What is asked.
+        message: String,
+    },
+    /// An account's quota is used up, and there is nothing else to do.
+    #[error("{message}; it can go on at {until}")]
+    Parked {
+        /// Wall time to go on at.
+        until: Timestamp,
+        /// Whose, for people.
         message: String,
     },
     /// The journal cannot be written. Nothing after this is acknowledged.

@@ -15,10 +15,12 @@ use crate::catalog::Services;
 use crate::clock::Clock;
 use crate::engine::backend::{Backend, Stop};
 use crate::engine::bus::EventBus;
-use crate::engine::effect::{EffectPort, ProgressPort, SaveEffect};
+use crate::engine::effect::{DoneEffect, EffectPort, ProgressPort, Save, Saved, Surroundings};
 use crate::engine::executor::{Attempt, execute};
+use crate::engine::ledger::Ledger;
 use crate::engine::replay::Attempts;
 use crate::engine::scope::TaskScope;
+use crate::engine::waiting::{OnceAnswer, Waiting};
 use crate::error::{ErrorKind, StepError};
 use crate::event::Progress;
 use crate::fact::{AttemptEnd, Fact, Outcome};
@@ -27,7 +29,7 @@ use crate::plan::Effects;
 use crate::schedule::{Op, TaskCall};
 use crate::step::RunInfo;
 use crate::store::{RunLog, StoreError};
-use crate::value::Hash;
+use crate::value::{Hash, Value};
 
 /// Saves and progress messages that may wait.
 const MESSAGES: usize = 1024;
@@ -40,6 +42,9 @@ pub(super) struct Dispatcher {
     info: Arc<RunInfo>,
     pub(super) bus: EventBus,
     stop: CancellationToken,
+    pub(super) waiting: Waiting,
+    /// Parked accounts are waited for.
+    pub(super) waits: bool,
     tasks: TaskScope,
     running: HashMap<OpKey, Running>,
     timers: BTreeMap<(u64, u64), OpKey>,
@@ -50,8 +55,9 @@ pub(super) struct Dispatcher {
     held: Vec<(OpKey, TaskCall)>,
     delivered: VecDeque<(OpKey, Outcome)>,
     ahead: HashMap<StepPath, u32>,
-    effects: HashMap<OpKey, Vec<crate::engine::effect::DoneEffect>>,
-    saves: (mpsc::Sender<SaveEffect>, mpsc::Receiver<SaveEffect>),
+    effects: HashMap<OpKey, Vec<DoneEffect>>,
+    ledger: Ledger,
+    saves: (mpsc::Sender<Save>, mpsc::Receiver<Save>),
     progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
     begun: Instant,
     elapsed_before: u64,
@@ -63,17 +69,21 @@ struct Running {
     attempt: u32,
     fingerprint: Hash,
     cancel: CancellationToken,
+    effects: Option<EffectPort>,
 }
 
 /// Something that completes without a task.
 enum Settled {
     Ended(Box<AttemptEnd>),
     Skipped(String),
+    Unparked,
 }
 
 /// Something that happened and is to be appended.
 enum Happened {
     Completed(Fact),
+    /// Bookkeeping.
+    Told(Fact),
     Saved(Fact, oneshot::Sender<()>),
 }
 
@@ -87,6 +97,7 @@ impl Dispatcher {
         bus: EventBus,
         stop: CancellationToken,
         attempts: Attempts,
+        ledger: Ledger,
         elapsed_before: u64,
     ) -> Self {
         Self {
@@ -96,6 +107,8 @@ impl Dispatcher {
             info,
             bus,
             stop,
+            waiting: Waiting::default(),
+            waits: false,
             tasks: TaskScope::default(),
             running: HashMap::new(),
             timers: BTreeMap::new(),
@@ -106,6 +119,7 @@ impl Dispatcher {
             delivered: VecDeque::new(),
             ahead: attempts.ahead,
             effects: attempts.effects,
+            ledger,
             saves: mpsc::channel(MESSAGES),
             progress: mpsc::channel(MESSAGES),
             begun: Instant::now(),
@@ -157,7 +171,8 @@ impl Dispatcher {
             fingerprint: call.fingerprint,
         };
         let cancel = CancellationToken::new();
-        let running = Running { attempt, fingerprint: call.fingerprint, cancel: cancel.clone() };
+        let running =
+            Running { attempt, fingerprint: call.fingerprint, cancel: cancel.clone(), effects: None };
         self.running.insert(key.clone(), running);
         match self.append(vec![started]) {
             Ok(records) => records.iter().for_each(|r| self.bus.fact(r)),
@@ -171,13 +186,20 @@ impl Dispatcher {
     }
 
     fn spawn(&mut self, key: OpKey, call: TaskCall) {
-        let Some(running) = self.running.get(&key) else { return };
+        let Some(running) = self.running.get_mut(&key) else { return };
+        let around = Surroundings {
+            ledger: self.ledger.clone(),
+            budgets: Arc::clone(&call.budgets),
+            tape: self.services.tape.clone(),
+        };
         let recorded = self.effects.remove(&key).unwrap_or_default();
+        let effects = EffectPort::new(key.clone(), running.attempt, recorded, self.saves.0.clone(), around);
+        running.effects = Some(effects.clone());
         let attempt = Attempt {
             number: running.attempt,
             run: Arc::clone(&self.info),
             services: Arc::clone(&self.services),
-            effects: EffectPort::new(key.clone(), running.attempt, recorded, self.saves.0.clone()),
+            effects,
             progress: if self.bus.has_observers() {
                 ProgressPort::new(key.path.clone(), self.progress.0.clone())
             } else {
@@ -189,33 +211,45 @@ impl Dispatcher {
         self.tasks.spawn(key, execute(attempt, call));
     }
 
-    fn ended(&mut self, key: &OpKey, end: AttemptEnd) -> Happened {
+    fn ended(&mut self, key: &OpKey, mut end: AttemptEnd, all: &mut Vec<Happened>) {
         let running = self.running.remove(key);
         let attempt = running.as_ref().map_or(key.turn, |r| r.attempt);
+        if let Some(effects) = running.as_ref().and_then(|r| r.effects.as_ref()) {
+            effects.account(&mut end);
+            if end.put_back {
+                let (unsaved, done) = effects.leave();
+                all.extend(unsaved.map(|done| Happened::Told(effect_done(key, attempt, done))));
+                let next = OpKey { turn: key.turn + 1, ..key.clone() };
+                self.effects.insert(next, done);
+            }
+        }
         let fingerprint = running.map_or_else(|| Hash::of(&()), |r| r.fingerprint);
         let (path, turn) = (key.path.clone(), key.turn);
-        Happened::Completed(Fact::AttemptEnded { path, attempt, turn, fingerprint, end: Box::new(end) })
+        let end = Box::new(end);
+        all.push(Happened::Completed(Fact::AttemptEnded { path, attempt, turn, fingerprint, end }));
     }
 
-    fn settled(&mut self, key: &OpKey, settled: Settled) -> Happened {
+    fn settled(&mut self, key: &OpKey, settled: Settled, all: &mut Vec<Happened>) {
         match settled {
-            Settled::Ended(end) => self.ended(key, *end),
+            Settled::Ended(end) => self.ended(key, *end, all),
+            Settled::Unparked => {
+                let (path, turn, role) = (key.path.clone(), key.turn, key.role);
+                all.push(Happened::Completed(Fact::TimerFired { path, turn, role }));
+            }
             Settled::Skipped(reason) => {
-                Happened::Completed(Fact::StepSkipped { path: key.path.clone(), turn: key.turn, reason })
+                let (path, turn) = (key.path.clone(), key.turn);
+                all.push(Happened::Completed(Fact::StepSkipped { path, turn, reason }));
             }
         }
     }
 
-    fn saved(save: SaveEffect) -> Happened {
-        let SaveEffect { key, attempt, effect, reply } = save;
-        let fact = Fact::EffectDone {
-            path: key.path,
-            attempt,
-            turn: key.turn,
-            name: effect.name,
-            ordinal: effect.ordinal,
-            request: effect.request,
-            value: effect.value,
+    fn saved(save: Save) -> Happened {
+        let Save { key, attempt, what, reply } = save;
+        let fact = match what {
+            Saved::Effect(effect) => effect_done(&key, attempt, effect),
+            Saved::Reserved(ordinal, spend) => {
+                Fact::SpendReserved { path: key.path, attempt, turn: key.turn, ordinal, spend }
+            }
         };
         Happened::Saved(fact, reply)
     }
@@ -230,6 +264,59 @@ impl Dispatcher {
         Some(Happened::Completed(Fact::TimerFired { path: key.path, turn: key.turn, role: key.role }))
     }
 
+    /// Whether every answer has its question and fits it.
+    ///
+    /// # Errors
+    /// All that do not, a sentence each.
+    pub(super) fn check_answers(&self, answers: &BTreeMap<String, Value>) -> Result<(), String> {
+        let wrong: Vec<String> =
+            answers.iter().filter_map(|(path, answer)| self.waiting.check(path, answer).err()).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    }
+
+    /// Takes in an answer of a person.
+    ///
+    /// # Errors
+    /// A sentence when nothing waits there, or when the answer does not fit.
+    pub(super) fn answer(&mut self, path: &str, answer: Value) -> Result<(), String> {
+        match self.waiting.answer(path, answer)? {
+            (key, OnceAnswer::Ended(end)) => self.settled.push_back((key, Settled::Ended(end))),
+            (key, OnceAnswer::Rerun(call)) => self.start(key, Op::Task(call)),
+        }
+        Ok(())
+    }
+
+    /// Lets every parked account be used at once.
+    pub(super) fn unpark_all(&mut self) {
+        while let Some(key) = self.waiting.unparked(self.clock.now(), true) {
+            self.settled.push_back((key, Settled::Unparked));
+        }
+    }
+
+    /// Completes what waited for wall time.
+    fn wake(&mut self) {
+        let now = self.clock.now();
+        while let Some((key, end)) = self.waiting.overdue(now) {
+            self.settled.push_back((key, Settled::Ended(Box::new(end))));
+        }
+        while let Some(key) = self.waiting.unparked(now, false) {
+            self.settled.push_back((key, Settled::Unparked));
+        }
+    }
+
+    /// Whether nothing is going on but deadlines.
+    fn is_idle(&self) -> bool {
+        self.running.is_empty()
+            && self.settled.is_empty()
+            && self.timers.values().all(|key| key.role == OpRole::Deadline)
+    }
+
+    /// How long until something that waits for wall time is due.
+    fn until_due(&self) -> Option<Duration> {
+        let due = self.waiting.next_due()?.0.saturating_sub(self.clock.now().0);
+        Some(Duration::from_millis(u64::try_from(due).unwrap_or(0)))
+    }
+
     /// Waits for something to happen, then takes whatever else has happened already.
     async fn happened(&mut self) -> Result<Vec<Happened>, Stop> {
         let mut all = Vec::new();
@@ -237,22 +324,22 @@ impl Dispatcher {
             let until = self.timers.first_key_value().map_or(u64::MAX, |(place, _)| place.0);
             let wait = Duration::from_millis(until.saturating_sub(self.elapsed_before));
             let due = self.begun.checked_add(wait);
+            let outside = self.until_due().and_then(|wait| Instant::now().checked_add(wait));
+            let due = outside.map_or(due, |outside| Some(due.map_or(outside, |due| due.min(outside))));
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(Stop::Interrupted),
-                (key, end) = self.tasks.next() => { let ended = self.ended(&key, end); all.push(ended); }
+                (key, end) = self.tasks.next() => self.ended(&key, end, &mut all),
                 Some(save) = self.saves.1.recv() => all.push(Self::saved(save)),
                 Some(progress) = self.progress.1.recv() => self.bus.progress(&progress),
                 () = sleep_until(due) => {}
             }
         }
         while let Some((key, settled)) = self.settled.pop_front() {
-            let settled = self.settled(&key, settled);
-            all.push(settled);
+            self.settled(&key, settled, &mut all);
         }
         while let Some((key, end)) = self.tasks.try_next() {
-            let ended = self.ended(&key, end);
-            all.push(ended);
+            self.ended(&key, end, &mut all);
         }
         while let Ok(save) = self.saves.1.try_recv() {
             all.push(Self::saved(save));
@@ -272,7 +359,7 @@ impl Dispatcher {
         let facts = happened
             .into_iter()
             .map(|h| match h {
-                Happened::Completed(fact) => fact,
+                Happened::Completed(fact) | Happened::Told(fact) => fact,
                 Happened::Saved(fact, reply) => {
                     replies.push(reply);
                     fact
@@ -310,6 +397,8 @@ impl Backend for Dispatcher {
             Op::Task(call) => self.launch(key, call),
             Op::Skip { reason } => self.settled.push_back((key, Settled::Skipped(reason))),
             Op::Settle(end) => self.settled.push_back((key, Settled::Ended(end))),
+            Op::Ask(question) => self.waiting.ask(key, *question),
+            Op::Park { until, message } => self.waiting.park(key, until, message),
             Op::Timer { until_ms } => {
                 self.timer_serial += 1;
                 let place = (until_ms, self.timer_serial);
@@ -320,7 +409,10 @@ impl Backend for Dispatcher {
     }
 
     fn cancel(&mut self, key: &OpKey) {
-        if key.role != OpRole::Attempt {
+        if self.waiting.remove(key) {
+            let error = StepError::new(ErrorKind::Cancelled, "it was stopped before anybody answered");
+            self.settled.push_back((key.clone(), Settled::Ended(Box::new(AttemptEnd::failed(error)))));
+        } else if key.role != OpRole::Attempt {
             if let Some(place) = self.timer_keys.remove(key) {
                 self.timers.remove(&place);
             }
@@ -346,6 +438,13 @@ impl Backend for Dispatcher {
                 return Err(Stop::Interrupted);
             }
             self.start_held().await?;
+            self.wake();
+            if self.is_idle()
+                && let Some(stop) = self.waiting.stop()
+                && !(self.waits && matches!(stop, Stop::Parked { .. }))
+            {
+                return Err(stop);
+            }
             let happened = self.happened().await?;
             if !happened.is_empty() {
                 self.settle(happened).await?;
@@ -367,6 +466,19 @@ impl Backend for Dispatcher {
         for progress in kept.iter().rev() {
             self.bus.progress(progress);
         }
+    }
+}
+
+fn effect_done(key: &OpKey, attempt: u32, done: DoneEffect) -> Fact {
+    Fact::EffectDone {
+        path: key.path.clone(),
+        attempt,
+        turn: key.turn,
+        name: done.name,
+        ordinal: done.ordinal,
+        request: done.request,
+        value: done.value,
+        usage: done.usage,
     }
 }
 

@@ -7,10 +7,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::engine::ledger::{Ledger, Reservation};
 use crate::error::{ErrorKind, StepError};
 use crate::event::Progress;
-use crate::fact::Usage;
+use crate::fact::{AttemptEnd, Spend, Usage};
 use crate::path::{OpKey, StepPath};
+use crate::provider::WorstCase;
+use crate::schedule::BudgetAt;
+use crate::store::{Tape, TapedEffect};
 use crate::value::{Data, Hash, Value};
 
 /// A finished effect of one logical attempt.
@@ -24,19 +28,43 @@ pub struct DoneEffect {
     pub request: Hash,
     /// Its result.
     pub value: Data,
+    /// What it used, for a metered effect.
+    pub usage: Option<Usage>,
+    /// Its usage stands in the end of an attempt that was put back: it is not counted again.
+    pub is_counted: bool,
 }
 
-/// A request to make an effect durable; `reply` is answered once it is.
+/// A request to make something of an attempt durable; `reply` is answered once it is.
 #[derive(Debug)]
-pub struct SaveEffect {
+pub struct Save {
     /// Which operation it belongs to.
     pub key: OpKey,
     /// Physical attempt that did it.
     pub attempt: u32,
     /// What to save.
-    pub effect: DoneEffect,
+    pub what: Saved,
     /// Answered when it is durable; dropped when it never will be.
     pub reply: oneshot::Sender<()>,
+}
+
+/// What is saved.
+#[derive(Debug)]
+pub enum Saved {
+    /// An effect is done.
+    Effect(DoneEffect),
+    /// The effect with this place is about to spend up to this much.
+    Reserved(u32, Spend),
+}
+
+/// What an attempt's effects may spend, and where they are taped.
+#[derive(Clone, Default)]
+pub struct Surroundings {
+    /// The account of the run.
+    pub ledger: Ledger,
+    /// The limits around the attempt.
+    pub budgets: Arc<[BudgetAt]>,
+    /// Records every effect, or answers from a recording.
+    pub tape: Option<Arc<dyn Tape>>,
 }
 
 /// Memoised effects of one logical attempt.
@@ -46,19 +74,25 @@ pub struct EffectPort(Arc<EffectState>);
 struct EffectState {
     recorded: Vec<DoneEffect>,
     journal: Option<EffectJournal>,
+    around: Surroundings,
     progress: Mutex<EffectProgress>,
 }
 
 struct EffectJournal {
     key: OpKey,
     attempt: u32,
-    sender: mpsc::Sender<SaveEffect>,
+    sender: mpsc::Sender<Save>,
 }
 
 #[derive(Default)]
 struct EffectProgress {
     next: u32,
+    done: Vec<DoneEffect>,
     unsaved: Option<DoneEffect>,
+    is_metered: bool,
+    used: Usage,
+    unsettled: Spend,
+    put_back: bool,
 }
 
 impl EffectPort {
@@ -67,15 +101,22 @@ impl EffectPort {
         key: OpKey,
         attempt: u32,
         recorded: Vec<DoneEffect>,
-        sender: mpsc::Sender<SaveEffect>,
+        sender: mpsc::Sender<Save>,
+        around: Surroundings,
     ) -> Self {
         let journal = Some(EffectJournal { key, attempt, sender });
-        Self(Arc::new(EffectState { recorded, journal, progress: Mutex::default() }))
+        Self(Arc::new(EffectState { recorded, journal, around, progress: Mutex::default() }))
     }
 
     /// A port that remembers nothing: for a step used without an engine.
     pub fn detached() -> Self {
-        Self(Arc::new(EffectState { recorded: Vec::new(), journal: None, progress: Mutex::default() }))
+        let around = Surroundings::default();
+        Self(Arc::new(EffectState {
+            recorded: Vec::new(),
+            journal: None,
+            around,
+            progress: Mutex::default(),
+        }))
     }
 
     /// See [`crate::step::StepContext::effect`].
@@ -86,7 +127,82 @@ impl EffectPort {
     where
         F: Future<Output = Result<Value, StepError>> + Send,
     {
-        let request = Hash::of(request);
+        self.once(name, request, None, |_| effect).await.map(|done| done.value)
+    }
+
+    /// See [`crate::step::StepContext::metered`].
+    ///
+    /// # Errors
+    /// What `call` returns; `Budget` when its worst case does not fit a limit; `Internal` when the journal is gone.
+    pub async fn metered<F>(
+        &self,
+        name: &str,
+        request: &Value,
+        worst: WorstCase,
+        usage_of: fn(&Value) -> Usage,
+        call: impl FnOnce(Option<f64>) -> F + Send,
+    ) -> Result<Data, StepError>
+    where
+        F: Future<Output = Result<Value, StepError>> + Send,
+    {
+        let port = self.clone();
+        let spend = move |ordinal: u32| async move {
+            let Some(reservation) = port.reserve(ordinal, worst).await? else { return call(None).await };
+            let is_limited = port.0.around.budgets.iter().any(|b| b.max_cost_usd.is_some());
+            let mut open = OpenSpend { port: &port, reservation: Some(reservation) };
+            let allowed = open.reservation.as_ref().filter(|_| is_limited).map(|r| r.spend().cost_usd);
+            let result = call(allowed).await;
+            open.settle(&result, usage_of);
+            result
+        };
+        let done = self.once(name, request, Some(usage_of), spend).await;
+        let used = match &done {
+            Ok(done) if done.is_counted => None,
+            Ok(done) => Some(usage_of(done.value.json())),
+            Err(error) => error.usage.as_deref().copied(),
+        };
+        let mut progress = self.0.progress.lock();
+        progress.is_metered = true;
+        if let Some(used) = used {
+            progress.used.add(&used);
+        }
+        done.map(|done| done.value)
+    }
+
+    /// Puts into an attempt's end what its metered effects used.
+    pub(super) fn account(&self, end: &mut AttemptEnd) {
+        let progress = self.0.progress.lock();
+        if progress.is_metered || !progress.unsettled.is_zero() {
+            end.usage = progress.used;
+        }
+        end.unsettled = progress.unsettled;
+        end.put_back |= progress.put_back && !end.status.is_success();
+    }
+
+    /// What an attempt that is put back leaves: the effect that is not durable yet, and all effects for the next attempt.
+    pub(super) fn leave(&self) -> (Option<DoneEffect>, Vec<DoneEffect>) {
+        let mut progress = self.0.progress.lock();
+        let done = std::mem::take(&mut progress.done);
+        let all = done.into_iter().map(|done| DoneEffect { is_counted: true, ..done }).collect();
+        (progress.unsaved.take(), all)
+    }
+
+    /// What the metered effects of this attempt used so far.
+    pub fn used(&self) -> Usage {
+        self.0.progress.lock().used
+    }
+
+    async fn once<F>(
+        &self,
+        name: &str,
+        request: &Value,
+        usage_of: Option<fn(&Value) -> Usage>,
+        effect: impl FnOnce(u32) -> F,
+    ) -> Result<DoneEffect, StepError>
+    where
+        F: Future<Output = Result<Value, StepError>> + Send,
+    {
+        let hash = Hash::of(request);
         let (ordinal, unsaved) = {
             let mut progress = self.0.progress.lock();
             let ordinal = progress.next;
@@ -94,21 +210,100 @@ impl EffectPort {
             (ordinal, progress.unsaved.take())
         };
         if let Some(done) = self.0.recorded.iter().find(|d| d.ordinal == ordinal && d.name == name)
-            && done.request == request
+            && done.request == hash
         {
-            return Ok(done.value.clone());
+            self.0.progress.lock().done.push(done.clone());
+            return Ok(done.clone());
         }
-        if let (Some(effect), Some(journal)) = (unsaved, &self.0.journal) {
-            let closed = || StepError::new(ErrorKind::Internal, "the journal is closed");
-            let (reply, saved) = oneshot::channel();
-            let save = SaveEffect { key: journal.key.clone(), attempt: journal.attempt, effect, reply };
-            journal.sender.send(save).await.map_err(|_| closed())?;
-            saved.await.map_err(|_| closed())?;
+        if let Some(effect) = unsaved {
+            self.save(Saved::Effect(effect)).await?;
         }
-        let value = Data::new(effect.await?);
-        let done = DoneEffect { ordinal, name: name.to_owned(), request, value: value.clone() };
-        self.0.progress.lock().unsaved = Some(done);
-        Ok(value)
+        let value = Data::new(self.taped(ordinal, name, request, effect).await?);
+        let usage = usage_of.map(|usage_of| usage_of(value.json()));
+        let name = name.to_owned();
+        let done = DoneEffect { ordinal, name, request: hash, value, usage, is_counted: false };
+        let mut progress = self.0.progress.lock();
+        progress.done.push(done.clone());
+        progress.unsaved = Some(done.clone());
+        Ok(done)
+    }
+
+    /// Does the effect, with the tape where there is one.
+    async fn taped<F>(
+        &self,
+        ordinal: u32,
+        name: &str,
+        request: &Value,
+        effect: impl FnOnce(u32) -> F,
+    ) -> Result<Value, StepError>
+    where
+        F: Future<Output = Result<Value, StepError>> + Send,
+    {
+        let (Some(tape), Some(journal)) = (&self.0.around.tape, &self.0.journal) else {
+            return effect(ordinal).await;
+        };
+        let taped = TapedEffect { key: &journal.key, ordinal, name, request };
+        if let Some(value) = tape.play(&taped).await? {
+            return Ok(value);
+        }
+        let result = effect(ordinal).await;
+        tape.record(&taped, &result).await?;
+        result
+    }
+
+    /// Reserves the worst case of a call, durably.
+    async fn reserve(&self, ordinal: u32, worst: WorstCase) -> Result<Option<Reservation>, StepError> {
+        let around = &self.0.around;
+        let reservation = around.ledger.reserve(&around.budgets, worst).await.map_err(|refusal| {
+            self.0.progress.lock().put_back |= refusal.is_of_run;
+            refusal.error
+        })?;
+        if let Some(reservation) = &reservation {
+            self.save(Saved::Reserved(ordinal, reservation.spend())).await?;
+        }
+        Ok(reservation)
+    }
+
+    async fn save(&self, what: Saved) -> Result<(), StepError> {
+        let Some(journal) = &self.0.journal else { return Ok(()) };
+        let closed = || StepError::new(ErrorKind::Internal, "the journal is closed");
+        let (reply, saved) = oneshot::channel();
+        let save = Save { key: journal.key.clone(), attempt: journal.attempt, what, reply };
+        journal.sender.send(save).await.map_err(|_| closed())?;
+        saved.await.map_err(|_| closed())
+    }
+}
+
+/// A reservation that counts as spent when the call is cut off.
+struct OpenSpend<'a> {
+    port: &'a EffectPort,
+    reservation: Option<Reservation>,
+}
+
+impl OpenSpend<'_> {
+    fn settle(&mut self, result: &Result<Value, StepError>, usage_of: fn(&Value) -> Usage) {
+        let usage = match result {
+            Ok(value) => Some(usage_of(value)),
+            Err(error) => error.usage.as_deref().copied().or_else(|| error.kind.is_free().then(free)),
+        };
+        if let Some(usage) = usage
+            && let Some(reservation) = self.reservation.take()
+        {
+            let unsettled = reservation.settle(&usage);
+            self.port.0.progress.lock().unsettled.add(&unsettled);
+        }
+    }
+}
+
+fn free() -> Usage {
+    Usage { cost_usd: Some(0.0), ..Usage::default() }
+}
+
+impl Drop for OpenSpend<'_> {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            self.port.0.progress.lock().unsettled.add(&reservation.spend());
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::engine::effect::{EffectPort, ProgressPort};
 use crate::error::{ErrorKind, StepError};
 use crate::fact::{AttemptEnd, Status};
 use crate::path::OpKey;
-use crate::schedule::{TaskCall, TaskWork};
+use crate::schedule::{TaskCall, TaskWork, asks_to_park};
 use crate::step::{RunInfo, StepContext, StepOutput};
 use crate::value::{Data, Value};
 
@@ -36,7 +36,7 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
     let begun = Instant::now();
     let limit = call.timeout.unwrap_or(NO_DEADLINE);
     let deadline = begun + limit;
-    let is_fallback = call.is_fallback;
+    let (is_fallback, may_park) = (call.is_fallback, call.may_park);
     let mut end = match tokio::time::timeout_at(deadline, work(attempt, call, deadline)).await {
         Ok(Ok(output)) => AttemptEnd {
             status: if is_fallback && output.status == Status::Ok { Status::Degraded } else { output.status },
@@ -52,6 +52,7 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
                 .help("give it a longer `timeout`, or see why it hangs"),
         ),
     };
+    end.put_back = may_park && end.error.as_ref().is_some_and(|e| asks_to_park(e).is_some());
     end.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     end
 }

@@ -94,33 +94,42 @@ impl Attempts {
                         attempts.ahead.insert(path.clone(), attempt - turn);
                     }
                 }
-                Fact::EffectDone { path, turn, name, ordinal, request, value, .. } => {
+                Fact::EffectDone { path, turn, name, ordinal, request, value, usage, .. } => {
                     let key = OpKey { path: path.clone(), turn: *turn, role: OpRole::Attempt };
-                    if pending.by_key.contains_key(&key) {
-                        let done = DoneEffect {
-                            ordinal: *ordinal,
-                            name: name.clone(),
-                            request: *request,
-                            value: value.clone(),
-                        };
-                        let list = attempts.effects.entry(key).or_default();
-                        list.retain(|d| d.ordinal != done.ordinal);
-                        list.push(done);
+                    let done = DoneEffect {
+                        ordinal: *ordinal,
+                        name: name.clone(),
+                        request: *request,
+                        value: value.clone(),
+                        usage: *usage,
+                        is_counted: false,
+                    };
+                    let list = attempts.effects.entry(key).or_default();
+                    list.retain(|d| d.ordinal != done.ordinal);
+                    list.push(done);
+                }
+                Fact::AttemptEnded { path, turn, end, .. } => {
+                    let key = OpKey { path: path.clone(), turn: *turn, role: OpRole::Attempt };
+                    let done = attempts.effects.remove(&key);
+                    if let Some(mut done) = done.filter(|_| end.put_back) {
+                        // The next attempt goes on where this one was put back.
+                        for effect in &mut done {
+                            effect.is_counted = true;
+                        }
+                        attempts.effects.insert(OpKey { turn: turn + 1, ..key }, done);
                     }
                 }
                 _ => {}
             }
         }
+        attempts.effects.retain(|key, _| pending.by_key.contains_key(key));
         attempts
     }
 
-    /// The first pending attempt that was cut off and must not simply run again.
-    pub fn needs_a_person(&self, pending: &Pending) -> Option<StepPath> {
-        pending.operations().find_map(|(key, op)| match op {
-            Op::Task(TaskCall { effects: Effects::Once, .. }) if self.cut.contains(key) => {
-                Some(key.path.clone())
-            }
-            _ => None,
-        })
+    /// The pending attempts that were cut off and must not simply run again.
+    pub fn once(&self, pending: &Pending) -> Vec<OpKey> {
+        let is_once = |op: &Op| matches!(op, Op::Task(TaskCall { effects: Effects::Once, .. }));
+        let cut = pending.operations().filter(|(key, op)| is_once(op) && self.cut.contains(key));
+        cut.map(|(key, _)| key.clone()).collect()
     }
 }

@@ -16,7 +16,7 @@ use crate::plan::{BlockId, Body, OnError, StepPlan};
 use crate::schedule::state::{
     Frame, FrameEnd, FrameId, InstId, Owner, ScopeId, StepInst, StepState, Stopping, Turn, Work,
 };
-use crate::schedule::{Op, Schedule, StepDone, TaskCall, TaskWork, at, retry, values};
+use crate::schedule::{Op, Schedule, StepDone, TaskCall, TaskWork, asks_to_park, at, retry, values};
 use crate::value::{Data, Hash};
 
 /// Most warnings that a run keeps.
@@ -145,6 +145,7 @@ impl Schedule {
             turn: first_turn,
             way: 0,
             way_turn: first_turn,
+            account: None,
             attempts: 0,
             op: None,
             deadline: None,
@@ -160,6 +161,10 @@ impl Schedule {
     pub(super) fn attempt_ended(&mut self, id: InstId, end: AttemptEnd) {
         self.running -= 1;
         self.usage.add(&end.usage);
+        self.unsettled.add(&end.unsettled);
+        if end.put_back && self.inst(id).stopping.is_none() {
+            return self.put_back(id, end.error.as_ref());
+        }
         let room = WARNINGS.saturating_sub(self.warnings.len());
         self.warnings.extend(end.warnings.iter().take(room).cloned());
         let (frame, elapsed) = (self.inst(id).frame, self.elapsed_ms);
@@ -188,6 +193,24 @@ impl Schedule {
         }
     }
 
+    /// The attempt did not take place, because of a limit of the run or of an account: no try is used up. Under a limit, it is
+    /// the first to start when the run goes on.
+    fn put_back(&mut self, id: InstId, error: Option<&StepError>) {
+        let inst = self.inst_mut(id);
+        inst.op = None;
+        inst.turn += 1;
+        inst.way_turn += 1;
+        if let Some(error) = error.filter(|e| asks_to_park(e).is_some()) {
+            return self.park(id, error);
+        }
+        if self.enforce_limits && self.halted.is_none() {
+            self.halted = Some(error.map_or_else(String::new, |e| e.message.clone()));
+        }
+        let inst = self.inst_mut(id);
+        inst.state = StepState::Ready;
+        self.queued.push_front(id);
+    }
+
     pub(super) fn step_skipped(&mut self, id: InstId) {
         self.running -= 1;
         let inst = self.inst(id);
@@ -208,7 +231,8 @@ impl Schedule {
                 self.inst_mut(id).deadline = None;
                 self.stop_step(id, Stopping::TimedOut);
             }
-            OpRole::Wait | OpRole::Attempt => {
+            OpRole::Wait | OpRole::Attempt | OpRole::Park => {
+                self.unpark(id);
                 let now = self.now;
                 let inst = self.inst_mut(id);
                 inst.op = None;
@@ -268,6 +292,8 @@ impl Schedule {
             output_file: Some(file),
             is_fallback: false,
             workspace: None,
+            may_park: false,
+            budgets: Arc::new([]),
         };
         self.inst_mut(id).state = StepState::Writing(Box::new(done));
         self.launch(id, Op::Task(call));

@@ -47,6 +47,15 @@ impl Schedule {
                 }
                 return self.discard(id);
             }
+            StepState::Parked(_) | StepState::HeldBack => {
+                let key = inst.op.take();
+                if let Some(key) = key {
+                    self.ops.remove(&key);
+                    self.commands.push(Command::Cancel(key));
+                }
+                self.leave_account(id);
+                return self.discard(id);
+            }
             StepState::Parallel(state) => state.open.values().copied().collect(),
             StepState::ForEach(state) => state.open.values().copied().collect(),
             StepState::While(state) => state.open.into_iter().collect(),

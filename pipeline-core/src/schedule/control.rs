@@ -10,15 +10,16 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+use crate::clock::Timestamp;
 use crate::event::Progress;
 use crate::fact::{AttemptEnd, RunError, Status};
 use crate::path::{OpKey, OpRole};
-use crate::plan::{BlockId, Body, Choose, OnFailure, Parallel, StepPlan};
+use crate::plan::{Ask, BlockId, Body, Choose, OnFailure, Parallel, StepPlan};
 use crate::schedule::advance::Opening;
 use crate::schedule::state::{
     Frame, FrameEnd, FrameId, InstId, Owner, ParallelState, StepState, TurnDone, Work,
 };
-use crate::schedule::{Op, Schedule, StepDone, values};
+use crate::schedule::{Op, Question, Schedule, StepDone, values};
 use crate::value::{Data, Value};
 
 impl Schedule {
@@ -28,6 +29,9 @@ impl Schedule {
             Body::Break => return self.unwind(id, FrameEnd::Broke),
             Body::Continue => return self.unwind(id, FrameEnd::Continued),
             _ => {}
+        }
+        if let Body::Ask(ask) = body {
+            return self.begin_ask(id, step, ask);
         }
         if let Some(timeout) = step.timeout {
             let inst = self.inst(id);
@@ -42,7 +46,7 @@ impl Schedule {
             Body::While(_) => self.begin_while(id),
             Body::Choose(choose) => self.begin_choose(id, step, choose),
             Body::Child(child) => self.begin_child(id, step, child),
-            Body::Leaf(_) | Body::Break | Body::Continue => {}
+            Body::Leaf(_) | Body::Ask(_) | Body::Break | Body::Continue => {}
         }
     }
 
@@ -142,6 +146,37 @@ impl Schedule {
     pub(super) fn group_progress(&mut self, id: InstId, done: usize, total: Option<usize>) {
         let path = self.inst(id).path.clone();
         self.progress.push(Progress::Group { path, done, total });
+    }
+
+    /// Asks a person. The time to answer is wall time, from the recorded time at which the step was ready.
+    fn begin_ask(&mut self, id: InstId, step: &StepPlan, ask: &Ask) {
+        let view = self.view(id);
+        let rendered = (|| {
+            let text = match ask.message.render(&view)? {
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            let choices = ask.choices.as_ref().map(|c| c.render(&view)).transpose()?;
+            let default = ask.default.as_ref().map(|d| d.render(&view)).transpose()?;
+            Ok((text, choices, default))
+        })();
+        let (message, choices, default) = match rendered {
+            Ok(rendered) => rendered,
+            Err(error) => return self.settle(id, step, "the question", "", &error),
+        };
+        let choices = match choices {
+            None => Vec::new(),
+            Some(Value::Array(choices)) => choices,
+            Some(other) => {
+                let error =
+                    crate::error::StepError::invalid(format!("`choices` must be a list, and is {other}"));
+                return self.fail_control(id, step, error);
+            }
+        };
+        let wait = step.timeout.map(|t| i64::try_from(t.as_millis()).unwrap_or(i64::MAX));
+        let until = wait.map(|ms| Timestamp(self.inst(id).ready_at.0.saturating_add(ms)));
+        let question = Question { message, choices, schema: ask.schema.clone(), default, until };
+        self.launch(id, Op::Ask(Box::new(question)));
     }
 
     fn begin_parallel(&mut self, id: InstId, parallel: &Parallel) {

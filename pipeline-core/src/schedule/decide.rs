@@ -38,39 +38,6 @@ impl Schedule {
         true
     }
 
-    fn capacity(&self) -> usize {
-        let file = self.plan.root().budget.max_parallel.unwrap_or(usize::MAX);
-        file.min(self.start.limits.max_parallel.unwrap_or(usize::MAX)).max(1)
-    }
-
-    /// Whether a limit of the run forbids another attempt; remembers which.
-    fn is_over_budget(&mut self) -> bool {
-        if self.halted.is_none() && self.enforce_limits {
-            let tightest = |a: Option<u64>, b: Option<u64>| match (a, b) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-            let (file, outside) = (&self.plan.root().budget, &self.start.limits);
-            let steps = tightest(file.max_steps, outside.max_steps);
-            let tokens = tightest(file.max_tokens, outside.max_tokens);
-            let cost = match (file.max_cost_usd, outside.max_cost_usd) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-            let spent = self.usage.cost_usd.unwrap_or(0.0);
-            self.halted = if steps.is_some_and(|max| self.started_steps >= max) {
-                Some(format!("max_steps: {} attempts were started", self.started_steps))
-            } else if tokens.is_some_and(|max| self.usage.tokens() >= max) {
-                Some(format!("max_tokens: {} tokens were used", self.usage.tokens()))
-            } else if cost.is_some_and(|max| spent >= max) {
-                Some(format!("max_cost_usd: {spent:.4} US dollars were spent"))
-            } else {
-                None
-            };
-        }
-        self.halted.is_some()
-    }
-
     pub(super) fn view(&self, inst: InstId) -> View<'_> {
         let step = self.inst(inst);
         View { schedule: self, frame: step.frame, looping: None, at: step.ready_at }
@@ -106,12 +73,18 @@ impl Schedule {
             Ok(with) => with,
             Err(error) => return self.settle(id, step, "configuration", "", &error),
         };
+        if self.is_held_back(id, &with) {
+            return;
+        }
         let output_file = match self.output_file(id, step) {
             Ok(file) => file,
             Err(end) => return self.launch(id, Op::Settle(Box::new(end))),
         };
         let fingerprint = Hash::of(&(&*leaf.kind, &with, &output_file));
-        self.started_steps += 1;
+        if let Err(error) = self.count_attempt(id) {
+            let error = self.located(step, error);
+            return self.launch(id, Op::Settle(Box::new(AttemptEnd::failed(error))));
+        }
         self.launch(
             id,
             Op::Task(TaskCall {
@@ -122,6 +95,8 @@ impl Schedule {
                 fingerprint,
                 is_fallback: way > 0,
                 workspace: self.own_workspace(id, step.workspace),
+                may_park: way >= step.fallback.len(),
+                budgets: self.budgets(id),
             }),
         );
     }

@@ -139,6 +139,8 @@ pub(super) struct StepInst {
     pub(super) way: usize,
     /// The first turn of this way: tries are counted from it.
     pub(super) way_turn: u32,
+    /// The account that it last used.
+    pub(super) account: Option<String>,
     pub(super) attempts: u32,
     /// What runs now.
     pub(super) op: Option<OpKey>,
@@ -165,6 +167,10 @@ pub(super) enum StepState {
     Running,
     /// Waits before another attempt.
     Waiting,
+    /// Waits until this account may be used again.
+    Parked(String),
+    /// Waits for an account that another step found used up.
+    HeldBack,
     /// A fan-out over fixed branches.
     Parallel(ParallelState),
     /// A loop over items.

@@ -24,9 +24,9 @@ impl OpState {
     /// The state of an operation that has just been started.
     pub(super) fn of(op: &Op) -> Self {
         match op {
-            Op::Task(_) | Op::Settle(_) => Self::Attempt,
+            Op::Task(_) | Op::Settle(_) | Op::Ask(_) => Self::Attempt,
             Op::Skip { .. } => Self::Skip,
-            Op::Timer { .. } => Self::Timer,
+            Op::Timer { .. } | Op::Park { .. } => Self::Timer,
         }
     }
 }

@@ -11,8 +11,9 @@ use pipeline_core::catalog::{Catalog, Services};
 use pipeline_core::clock::{Clock, Timestamp};
 use pipeline_core::engine::{Engine, EngineError, RunControl, RunReport, RunSetup};
 use pipeline_core::error::{ErrorKind, StepError};
-use pipeline_core::fact::{Assignment, Fact, Record, VariableScope};
+use pipeline_core::fact::{Assignment, Fact, Record, Usage, VariableScope};
 use pipeline_core::plan::{Budget, CompileOptions, Inputs, Plan, compile};
+use pipeline_core::provider::{Price, WorstCase};
 use pipeline_core::source::{MemorySources, SourceRef};
 use pipeline_core::step::{Permissions, RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::store::{
@@ -30,6 +31,8 @@ pub struct Probe {
     peak: AtomicUsize,
     started: Mutex<Vec<String>>,
     dropped: AtomicUsize,
+    /// Cents that services billed.
+    pub billed: AtomicUsize,
 }
 
 impl Probe {
@@ -72,6 +75,10 @@ struct Work {
     retry_after_ms: Option<u64>,
     /// Its value is the directory that it works in.
     place: bool,
+    /// Calls that cost money, one after the other: [what it costs, what it may cost at most] in cents.
+    calls: Vec<[u64; 2]>,
+    /// Its first call is cut off after so many milliseconds, by hanging.
+    hang_in_call: bool,
     /// It panics.
     panic: bool,
     /// It never ends.
@@ -119,6 +126,9 @@ impl Step for WorkStep {
                 return Err(StepError::new(ErrorKind::Server, "scripted failure after an effect"));
             }
         }
+        for [cost, most] in work.calls {
+            self.call(cx, cost, most, work.hang_in_call).await?;
+        }
         if cx.key.turn <= work.fail_times {
             let kind =
                 serde_json::from_value(work.kind.clone().unwrap_or_else(|| "server".to_owned()).into());
@@ -135,6 +145,28 @@ impl Step for WorkStep {
             .map(|(name, value)| Assignment { scope: VariableScope::Global, name, value: Data::new(value) })
             .collect();
         Ok(output)
+    }
+}
+
+impl WorkStep {
+    /// A model call of a service that keeps books of its own.
+    async fn call(&self, cx: &StepContext, cost: u64, most: u64, hangs: bool) -> Result<(), StepError> {
+        let worst = WorstCase { tokens: most, cost: Price::AtMost(most as f64 / 100.0) };
+        let usage_of = |value: &Value| {
+            let cents = value.as_u64().unwrap_or(0);
+            Usage { cost_usd: Some(cents as f64 / 100.0), input: cents, calls: 1, ..Usage::default() }
+        };
+        let probe = Arc::clone(&self.0);
+        let call = move |_| async move {
+            // The service counts a call when it takes it on.
+            probe.billed.fetch_add(usize::try_from(cost).unwrap_or(0), Ordering::SeqCst);
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Ok(Value::from(cost))
+        };
+        cx.metered("model", &Value::from(cost), worst, usage_of, call).await.map(|_| ())
     }
 }
 
@@ -334,9 +366,12 @@ impl World {
 
     /// Goes on with what is in the store.
     pub async fn resume(&self, text: &str) -> RunReport {
+        self.resume_with(text, RunControl::default()).await.expect("it fits")
+    }
+
+    pub async fn resume_with(&self, text: &str, control: RunControl) -> Result<RunReport, EngineError> {
         let opened = self.store.open("run").await.expect("the store opens");
-        let control = RunControl::default();
-        self.engine().resume(self.plan(text), self.setup(), opened, control).await.expect("it fits")
+        self.engine().resume(self.plan(text), self.setup(), opened, control).await
     }
 
     /// The facts as `Fact path#turn status` lines.
@@ -351,6 +386,12 @@ impl World {
             store: TestStore { records: Arc::new(Mutex::new(records)), ..TestStore::default() },
             inputs: self.inputs.clone(),
             sources: self.sources.clone(),
+            limits: self.limits.clone(),
+            clock: Arc::clone(&self.clock),
+            probe: Arc::new(Probe {
+                billed: AtomicUsize::new(self.probe.billed.load(Ordering::SeqCst)),
+                ..Probe::default()
+            }),
             ..Self::default()
         }
     }
@@ -362,6 +403,7 @@ pub fn line(fact: &Fact) -> String {
         Fact::StepSkipped { path, turn, .. } => format!("StepSkipped {path}#{turn}"),
         Fact::AttemptStarted { path, turn, .. } => format!("AttemptStarted {path}#{turn}"),
         Fact::EffectDone { path, turn, ordinal, .. } => format!("EffectDone {path}#{turn}!{ordinal}"),
+        Fact::SpendReserved { path, turn, ordinal, .. } => format!("SpendReserved {path}#{turn}!{ordinal}"),
         Fact::AttemptEnded { path, turn, end, .. } => {
             format!("AttemptEnded {path}#{turn} {}", end.status.name())
         }

@@ -143,20 +143,17 @@ impl<'a> Conversation<'a> {
     /// One model call: once, whatever crashes.
     async fn ask(&mut self) -> Result<ModelAnswer, StepError> {
         let described = json!({ "provider": self.provider.name(), "request": self.request });
-        let call = async {
-            let answer = self.provider.complete(&self.request, self.cx).await?;
+        let worst = self.provider.worst_case(&self.request);
+        let (asked, provider, cx) = (self.request.clone(), Arc::clone(&self.provider), self.cx);
+        let call = |allowed| async move {
+            let request = ModelRequest { max_cost_usd: allowed, ..asked };
+            let answer = provider.complete(&request, cx).await?;
             serde_json::to_value(answer).map_err(|e| internal("keep", &e))
         };
-        let recorded = self.cx.effect("model", &described, call).await?;
+        let recorded = self.cx.metered("model", &described, worst, usage_of, call).await?;
         let answer: ModelAnswer =
             serde_json::from_value(recorded.into_json()).map_err(|e| internal("read", &e))?;
-        let mut used = answer.usage;
-        if used.calls == 0 {
-            // A provider that counts tokens only: the call itself is counted here.
-            used.calls = 1;
-            used.unpriced_calls = u64::from(used.cost_usd.is_none());
-        }
-        self.usage.add(&used);
+        self.usage.add(&counted(answer.usage));
         Ok(answer)
     }
 
@@ -306,6 +303,21 @@ fn content(output: &ToolOutput) -> String {
         return output.data.to_string();
     }
     output.content.clone()
+}
+
+/// What a recorded answer used.
+fn usage_of(answer: &Value) -> Usage {
+    let usage = answer.get("usage").cloned().and_then(|u| serde_json::from_value(u).ok());
+    counted(usage.unwrap_or_default())
+}
+
+/// With the call itself counted, for a provider that counts tokens only.
+fn counted(mut usage: Usage) -> Usage {
+    if usage.calls == 0 {
+        usage.calls = 1;
+        usage.unpriced_calls = u64::from(usage.cost_usd.is_none());
+    }
+    usage
 }
 
 fn internal(what: &str, error: &serde_json::Error) -> StepError {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use pipeline_core::catalog::Catalog;
+use pipeline_core::engine::effect::{Saved, Surroundings};
 use pipeline_core::error::ErrorKind;
 use pipeline_core::fact::Usage;
 use pipeline_core::path::{OpKey, OpRole, StepPath};
@@ -291,12 +292,14 @@ async fn recorded_calls_are_not_made_again() {
     let fx = Fixture::answering(vec![call(), Ok(answer("done"))]);
     let with = json!({ "prompt": "Go", "tools": ["shout"] });
     let key = OpKey { path: StepPath::from("step"), turn: 1, role: OpRole::Attempt };
-    let (sender, mut saves) = tokio::sync::mpsc::channel::<pipeline_core::engine::effect::SaveEffect>(8);
-    let cx = fx.context_with(EffectPort::new(key.clone(), 1, Vec::new(), sender));
+    let (sender, mut saves) = tokio::sync::mpsc::channel::<pipeline_core::engine::effect::Save>(8);
+    let cx = fx.context_with(EffectPort::new(key.clone(), 1, Vec::new(), sender, Surroundings::default()));
     let journal = async {
         let mut recorded = Vec::new();
         while let Some(save) = saves.recv().await {
-            recorded.push(save.effect);
+            if let Saved::Effect(effect) = save.what {
+                recorded.push(effect);
+            }
             save.reply.send(()).unwrap();
         }
         recorded
@@ -312,7 +315,7 @@ async fn recorded_calls_are_not_made_again() {
 
     let again = Fixture::answering(vec![Ok(answer("done"))]);
     let (sender, _saves) = tokio::sync::mpsc::channel(8);
-    let cx = again.context_with(EffectPort::new(key, 2, recorded, sender));
+    let cx = again.context_with(EffectPort::new(key, 2, recorded, sender, Surroundings::default()));
     let second = run_in(&cx, with).await.unwrap();
     assert_eq!(second.value, first.value);
     assert_eq!(second.usage, first.usage);

@@ -136,7 +136,7 @@ impl Walk<'_> {
         let below = format!("{path}/");
         let mut most = match &step.body {
             Body::Leaf(leaf) => self.leaf(leaf, &path),
-            Body::Break | Body::Continue => Most::nothing(),
+            Body::Ask(_) | Body::Break | Body::Continue => Most::nothing(),
             Body::ForEach(form) => self.block(form.body, &below, depth + 1),
             Body::While(form) => self.block(form.body, &below, depth + 1),
             Body::Parallel(parallel) => {
@@ -170,6 +170,9 @@ impl Walk<'_> {
         };
         if let Some(times) = &times {
             most = most.times(times);
+        }
+        for other in &step.fallback {
+            most = most.plus(self.leaf(other, &path));
         }
         most = most.times(&Ok(f64::from(step.retry.max_attempts)));
         if let OnError::Steps(instead) = &step.on_error {

@@ -77,7 +77,7 @@ pub(super) async fn fork(place: &Place<'_>, args: &Fork) -> Result<Exit, Failure
     let (watch, control) = Watch::new(app, args.events);
     let work = workshop.engine.resume(Arc::new(plan), setup, opened, control);
     let conducted = Box::pin(watch.conduct(app, &hint, work)).await?;
-    watch.tell(app, conducted, &workshop.written, &hint)
+    watch.tell(app, &conducted, &workshop.written, &hint)
 }
 
 fn top_level(plan: &Plan) -> impl Iterator<Item = &StepPlan> {

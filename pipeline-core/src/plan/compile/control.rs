@@ -10,7 +10,7 @@ use crate::plan::compile::keys::{Keys, wrong};
 use crate::plan::compile::names::Place;
 use crate::plan::compile::policy::size;
 use crate::plan::{
-    BlockId, Body, Choose, Condition, ForEach, LoopShape, OnFailure, Parallel, Reducer, While,
+    Ask, BlockId, Body, Choose, Condition, ForEach, LoopShape, OnFailure, Parallel, Reducer, While,
 };
 use crate::value::Value;
 
@@ -27,6 +27,7 @@ impl Compiler<'_> {
             "for_loop" => self.for_loop(node, keys, place),
             "while_loop" => self.while_loop(node, keys, place),
             "switch" => self.switch(node, keys, place),
+            "approval" => self.approval(node, keys, place),
             "pipeline" => return self.child(node, keys, place),
             _ => {
                 if place.loops.is_empty() {
@@ -42,6 +43,27 @@ impl Compiler<'_> {
         };
         self.done(keys, written);
         body
+    }
+
+    /// `approval`: a question to a person.
+    fn approval(&mut self, node: &Node, keys: &mut Keys<'_>, place: &Place) -> Body {
+        let message = match keys.get("message") {
+            Some(message) => self.any_value(message, place),
+            None => {
+                let finding = Diagnostic::error("E0102", node.span, "an `approval` step needs `message`");
+                self.report.push(finding.help("add `message: …`, the question").at(&place.path));
+                Dynamic::List(Vec::new())
+            }
+        };
+        let choices = keys.get("choices").map(|n| self.any_value(n, place));
+        let schema = keys.get("schema").map(Node::to_json);
+        if let (Some(node), Some(_)) = (keys.get("schema"), &choices) {
+            let finding =
+                Diagnostic::error("E0103", node.span, "an `approval` has `choices` or `schema`, not both");
+            self.report.push(finding.help("remove one of them").at(&place.path));
+        }
+        let default = keys.get("default").map(|n| self.any_value(n, place));
+        Body::Ask(Ask { message, choices, schema, default })
     }
 
     pub(super) fn done(&mut self, keys: &mut Keys<'_>, written: &str) {

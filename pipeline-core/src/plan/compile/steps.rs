@@ -24,7 +24,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 const DEFAULT_PARALLEL: usize = 5;
 
 /// Control forms by their written type.
-const CONTROL: [&str; 9] = [
+const CONTROL: [&str; 10] = [
+    "approval",
     "parallel",
     "parallel_claude",
     "claude_batch",

@@ -1,0 +1,113 @@
+//! Limits on what is started and spent.
+//!
+//! Owns the counters of attempts and the list of limits around a step. Money and tokens are reserved by the backend
+//! (`engine/ledger.rs`), which alone knows what is in flight; here a limit that is reached already stops new attempts.
+
+use std::sync::Arc;
+
+use crate::error::{ErrorKind, StepError};
+use crate::path::StepPath;
+use crate::plan::Budget;
+use crate::schedule::state::{InstId, Owner};
+use crate::schedule::{BudgetAt, Schedule};
+
+/// The tighter of two limits.
+fn tighter<T: PartialOrd>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if a < b { a } else { b }),
+        (a, b) => a.or(b),
+    }
+}
+
+impl Schedule {
+    /// Most attempts at once.
+    pub(super) fn capacity(&self) -> usize {
+        let file = self.plan.root().budget.max_parallel;
+        tighter(file, self.start.limits.max_parallel).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Whether a limit of the run forbids another attempt; remembers which.
+    pub(super) fn is_over_budget(&mut self) -> bool {
+        if self.halted.is_none() && self.enforce_limits {
+            let (file, outside) = (&self.plan.root().budget, &self.start.limits);
+            let steps = tighter(file.max_steps, outside.max_steps);
+            let tokens = tighter(file.max_tokens, outside.max_tokens);
+            let cost = tighter(file.max_cost_usd, outside.max_cost_usd);
+            let spent = self.usage.cost_usd.unwrap_or(0.0) + self.unsettled.cost_usd;
+            let used = self.usage.tokens() + self.unsettled.tokens;
+            self.halted = if steps.is_some_and(|max| self.started_steps >= max) {
+                Some(format!("max_steps: {} attempts were started", self.started_steps))
+            } else if tokens.is_some_and(|max| used >= max) {
+                Some(format!("max_tokens: {used} tokens were used"))
+            } else if cost.is_some_and(|max| spent >= max) {
+                Some(format!("max_cost_usd: {spent:.4} US dollars were spent"))
+            } else {
+                None
+            };
+        }
+        self.halted.is_some()
+    }
+
+    /// The limits on money and tokens around a step instance, innermost first.
+    pub(super) fn budgets(&self, id: InstId) -> Arc<[BudgetAt]> {
+        let at = |path: &StepPath, budget: &Budget| {
+            let (max_cost_usd, max_tokens) = (budget.max_cost_usd, budget.max_tokens);
+            let path = path.clone();
+            (max_cost_usd.is_some() || max_tokens.is_some()).then_some(BudgetAt {
+                path,
+                max_cost_usd,
+                max_tokens,
+            })
+        };
+        let mut all: Vec<BudgetAt> =
+            self.places(id).into_iter().filter_map(|(path, budget)| at(path, budget)).collect();
+        let (file, outside) = (&self.plan.root().budget, &self.start.limits);
+        let run = Budget {
+            max_cost_usd: tighter(file.max_cost_usd, outside.max_cost_usd),
+            max_tokens: tighter(file.max_tokens, outside.max_tokens),
+            ..Budget::default()
+        };
+        all.extend(at(&StepPath::root(), &run));
+        all.into()
+    }
+
+    /// Counts an attempt at every place with a `max_steps` of its own.
+    ///
+    /// # Errors
+    /// The first place that allows no more.
+    pub(super) fn count_attempt(&mut self, id: InstId) -> Result<(), StepError> {
+        self.started_steps += 1;
+        if !self.has_inner_budgets {
+            return Ok(());
+        }
+        let limited = self.places(id).into_iter().filter_map(|(path, b)| Some((path.clone(), b.max_steps?)));
+        for (path, max) in limited.collect::<Vec<_>>() {
+            let count = self.steps_below.entry(path.clone()).or_default();
+            if *count >= max {
+                let message = format!("the budget of `{path}`: max_steps: {max} attempts were started");
+                return Err(
+                    StepError::new(ErrorKind::Budget, message).help("raise the limit, or do less in it")
+                );
+            }
+            *count += 1;
+        }
+        Ok(())
+    }
+
+    /// The steps and child pipelines around a step instance, itself included, innermost first.
+    fn places(&self, id: InstId) -> Vec<(&StepPath, &Budget)> {
+        let mut all = Vec::new();
+        let mut at = Some(id).filter(|_| self.has_inner_budgets);
+        while let Some(id) = at {
+            let inst = self.inst(id);
+            all.push((&inst.path, &self.plan.step(inst.step).budget));
+            let frame = self.frame(inst.frame);
+            at = frame.owner.inst();
+            if let Owner::Child(owner) = frame.owner {
+                let pipeline = self.plan.pipeline(self.scope(frame.scope).pipeline);
+                all.push((&self.inst(owner).path, &pipeline.budget));
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,182 @@
+//! Money: nothing is spent above a limit, whatever runs at once, fails, or is killed.
+
+use std::sync::atomic::Ordering;
+
+use pipeline_core::engine::RunControl;
+use pipeline_core::error::ErrorKind;
+use pipeline_core::fact::RunStatus;
+use pipeline_core::plan::Budget;
+use proptest::prelude::*;
+
+use super::support::World;
+
+const CAP_CENTS: usize = 200;
+
+fn capped() -> World {
+    let limits = Budget { max_cost_usd: Some(CAP_CENTS as f64 / 100.0), ..Budget::default() };
+    World { limits, ..World::default() }
+}
+
+/// A fan-out of branches, each with calls of [cost, most] cents.
+fn fan(branches: &[Vec<[u64; 2]>], extra: &str) -> String {
+    let items = serde_json::to_string(branches).unwrap();
+    format!(
+        "workflow:\n  name: t\n  steps:\n    - name: fan\n      type: for_loop\n      parallel: true\n      max_parallel: 50\n      break_on_error: false\n      data_source: {items}\n      steps:\n        - {{name: pay, type: work, calls: '{{{{ loop.item }}}}'{extra}}}\n"
+    )
+}
+
+fn billed(world: &World) -> usize {
+    world.probe.billed.load(Ordering::SeqCst)
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(work)
+}
+
+/// A call that costs up to `most`.
+fn call() -> impl Strategy<Value = [u64; 2]> {
+    (0_u64..=20).prop_flat_map(|most| (0..=most, Just(most)).prop_map(|(cost, most)| [cost, most]))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Naive: each branch looks at what was spent before it, and all spend at once.
+    #[test]
+    fn x17_x25_a_fan_out_never_spends_above_the_cap(
+        branches in prop::collection::vec(prop::collection::vec(call(), 1..4), 1..50),
+    ) {
+        let world = capped();
+        let report = run(world.run(&fan(&branches, "")));
+        prop_assert!(billed(&world) <= CAP_CENTS, "{} cents of {CAP_CENTS}", billed(&world));
+        let total: usize = branches.iter().flatten().map(|[cost, _]| usize::try_from(*cost).unwrap()).sum();
+        if report.status == RunStatus::Ok {
+            prop_assert_eq!(billed(&world), total);
+        } else {
+            prop_assert_eq!(report.status, RunStatus::Budget);
+        }
+        let known = report.usage.cost_usd.unwrap_or(0.0);
+        prop_assert!((known - billed(&world) as f64 / 100.0).abs() < 1e-6, "{known} told");
+    }
+
+    /// Naive: what was in flight when the process died is forgotten, and spent again.
+    #[test]
+    fn x10_the_cap_holds_over_kills_and_resumes(
+        branches in prop::collection::vec(prop::collection::vec(call(), 1..4), 1..20),
+        cuts in prop::collection::vec(0_usize..100, 1..4),
+    ) {
+        let text = fan(&branches, "");
+        let mut world = capped();
+        run(world.run(&text));
+        for cut in cuts {
+            let records = world.store.records.lock().len();
+            // A kill loses what was not flushed; the service has billed what it has billed.
+            let kept = 1 + cut * (records - 1) / 100;
+            let billed_before = replay_bill(&world, kept);
+            world = world.cut(kept);
+            world.probe.billed.store(billed_before, Ordering::SeqCst);
+            run(world.resume(&text));
+            prop_assert!(billed(&world) <= CAP_CENTS, "{} cents of {CAP_CENTS}", billed(&world));
+        }
+    }
+}
+
+/// The most that the service can have billed when the journal held `kept` records: everything reserved or done by then.
+fn replay_bill(world: &World, kept: usize) -> usize {
+    use pipeline_core::fact::Fact;
+    use std::collections::BTreeMap;
+    let records = world.store.records.lock();
+    let mut open: BTreeMap<(String, u32, u32, u32), usize> = BTreeMap::new();
+    let cents = |usd: f64| (0..=CAP_CENTS * 10).find(|c| (*c as f64 - usd * 100.0).abs() < 0.5).unwrap();
+    let mut settled: BTreeMap<(String, u32), usize> = BTreeMap::new();
+    for record in &records[..kept] {
+        match &record.fact {
+            Fact::SpendReserved { path, attempt, turn, ordinal, spend } => {
+                open.insert((path.to_string(), *turn, *attempt, *ordinal), cents(spend.cost_usd));
+            }
+            Fact::EffectDone { path, attempt, turn, ordinal, usage: Some(usage), .. } => {
+                open.remove(&(path.to_string(), *turn, *attempt, *ordinal));
+                *settled.entry((path.to_string(), *turn)).or_default() +=
+                    cents(usage.cost_usd.unwrap_or(0.0));
+            }
+            Fact::AttemptEnded { path, attempt, turn, end, .. } => {
+                open.retain(|(p, t, a, _), _| !(*p == path.to_string() && t == turn && a == attempt));
+                settled.insert((path.to_string(), *turn), cents(end.usage.cost_usd.unwrap_or(0.0)));
+            }
+            _ => {}
+        }
+    }
+    settled.values().sum::<usize>() + open.values().sum::<usize>()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_reached_its_budget_goes_on_with_a_higher_one() {
+    let branches = vec![vec![[60, 60]]; 5];
+    let world = capped();
+    let report = world.run(&fan(&branches, "")).await;
+    assert_eq!(report.status, RunStatus::Budget);
+    assert_eq!(billed(&world), 180);
+    let error = report.error.unwrap().error;
+    assert_eq!(error.kind, ErrorKind::Budget);
+    assert!(error.message.contains("max_cost_usd"), "{}", error.message);
+    let total = world.store.records.lock().len();
+    let mut again = world.cut(total);
+    let report = again.resume(&fan(&branches, "")).await;
+    assert_eq!(report.status, RunStatus::Budget, "the same limit again");
+    let total = again.store.records.lock().len();
+    again = again.cut(total);
+    again.limits.max_cost_usd = Some(5.0);
+    let report = again.resume(&fan(&branches, "")).await;
+    assert_eq!(report.status, RunStatus::Ok, "{:?}", report.error);
+    assert_eq!(billed(&again), 300, "nothing was paid twice");
+}
+
+/// Naive: a limit of a step is known to the step only, or fails the whole run.
+#[tokio::test(start_paused = true)]
+async fn a_budget_of_a_step_fails_that_step_and_no_other() {
+    let text = "workflow:
+  name: t
+  steps:
+    - name: dear
+      type: for_loop
+      data_source: range(9)
+      budget: {max_cost_usd: 0.5}
+      continue_on_error: true
+      steps: [{name: pay, type: work, calls: [[20, 20]]}]
+    - {name: few, type: for_loop, data_source: range(9), budget: {max_steps: 3}, continue_on_error: true, steps: [{name: s, type: work}]}
+    - {name: other, type: work, calls: [[90, 90]]}
+";
+    let world = World::default();
+    let report = world.run(text).await;
+    assert_eq!(report.status, RunStatus::Ok, "{:?}", report.error);
+    assert_eq!(billed(&world), 40 + 90);
+    let failed = report.steps["dear"].error.clone().unwrap();
+    assert_eq!(failed.kind, ErrorKind::Budget);
+    assert!(failed.message.contains("`dear`"), "{}", failed.message);
+    assert!(report.steps["few"].error.as_ref().unwrap().message.contains("max_steps: 3"));
+}
+
+/// Naive: a call that is cut off by its deadline costs nothing.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_cut_off_counts_in_full() {
+    let text = "workflow:
+  name: t
+  steps:
+    - {name: cut, type: work, calls: [[150, 150]], hang_in_call: true, timeout: 1, continue_on_error: true}
+    - {name: next, type: work, calls: [[60, 60]]}
+";
+    let world = capped();
+    let report = world.run(text).await;
+    assert_eq!(report.status, RunStatus::Budget, "{:?}", report.steps["next"]);
+    assert_eq!(billed(&world), 150);
+    // The same is true of another process.
+    let total = world.store.records.lock().len();
+    let again = world.cut(total);
+    assert_eq!(again.resume_with(text, RunControl::default()).await.unwrap().status, RunStatus::Budget);
+    assert_eq!(billed(&again), 150);
+}
