@@ -19,6 +19,7 @@ use crate::value::Value;
 
 pub use crate::message::{Content, FunctionCall, Message, Role};
 pub use crate::provider::entry::{LongPrice, ModelPrice, ProviderEntry, ProviderKind, ProviderLimits};
+pub use crate::usage::{Price, WorstCase};
 
 /// Something that answers prompts.
 #[async_trait]
@@ -84,26 +85,6 @@ pub enum ModelEvent {
     Note(String),
     /// The whole answer. The last event of a stream that succeeded.
     Finished(Box<ModelAnswer>),
-}
-
-/// What one call can use at most.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct WorstCase {
-    /// Tokens of all kinds.
-    pub tokens: u64,
-    /// US dollars; `None` = the model has no known price, or the backend has no bound of its own.
-    pub cost: Price,
-}
-
-/// What is known of the price of a call before it is made.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Price {
-    /// At most this many US dollars.
-    AtMost(f64),
-    /// As much as it is allowed: an agent that is given [`ModelRequest::max_cost_usd`] and stops there.
-    AsAllowed,
-    /// Nobody knows: under a cost limit such a call is refused.
-    Unknown,
 }
 
 /// What a step asks of a model.

@@ -216,7 +216,7 @@ impl StepContext {
         &self,
         name: &str,
         request: &Value,
-        worst: crate::provider::WorstCase,
+        worst: crate::usage::WorstCase,
         usage_of: fn(&Value) -> Usage,
         call: impl FnOnce(Option<f64>) -> F + Send,
     ) -> Result<Data, StepError>

@@ -74,3 +74,23 @@ impl Spend {
         self.tokens += other.tokens;
     }
 }
+
+/// What one call can use at most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WorstCase {
+    /// Tokens of all kinds.
+    pub tokens: u64,
+    /// US dollars; `None` = the model has no known price, or the backend has no bound of its own.
+    pub cost: Price,
+}
+
+/// What is known of the price of a call before it is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Price {
+    /// At most this many US dollars.
+    AtMost(f64),
+    /// As much as it is allowed: an agent that is given what is left of a limit and stops there.
+    AsAllowed,
+    /// Nobody knows: under a cost limit such a call is refused.
+    Unknown,
+}

@@ -12,9 +12,9 @@ use crate::error::{ErrorKind, StepError};
 use crate::event::Progress;
 use crate::fact::{AttemptEnd, Spend, Usage};
 use crate::path::{OpKey, StepPath};
-use crate::provider::WorstCase;
 use crate::schedule::BudgetAt;
 use crate::store::{Tape, TapedEffect};
+use crate::usage::WorstCase;
 use crate::value::{Data, Hash, Value};
 
 /// A finished effect of one logical attempt.

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 use crate::error::{ErrorKind, StepError};
 use crate::fact::{Fact, Record, Spend, Usage};
 use crate::path::StepPath;
-use crate::provider::{Price, WorstCase};
 use crate::schedule::BudgetAt;
+use crate::usage::{Price, WorstCase};
 
 /// The account of one run.
 #[derive(Clone, Default)]
