@@ -60,6 +60,18 @@ pub struct Kinds {
 }
 
 impl App {
+    /// Reads a file of mock rules.
+    ///
+    /// # Errors
+    /// A usage [`Failure`] with a sentence for each finding.
+    pub fn rules(rules: &RulesText) -> Result<wiring::MockRules, Failure> {
+        wiring::MockRules::parse(&rules.text, &rules.name).map_err(|findings| {
+            let mut failure = Failure::usage("");
+            failure.messages = findings.lines().map(str::to_owned).collect();
+            failure.help("put the file of mock rules right")
+        })
+    }
+
     /// What is registered in `mode`, the mock scripted by `rules`.
     ///
     /// # Errors
@@ -67,11 +79,7 @@ impl App {
     pub fn kinds(&self, mode: Mode, rules: Option<&RulesText>) -> Result<Kinds, Failure> {
         let rules = match rules {
             None => wiring::MockRules::default(),
-            Some(rules) => wiring::MockRules::parse(&rules.text, &rules.name).map_err(|findings| {
-                let mut failure = Failure::usage("");
-                failure.messages = findings.lines().map(str::to_owned).collect();
-                failure.help("put the file of mock rules right")
-            })?,
+            Some(rules) => Self::rules(rules)?,
         };
         let mut catalog = Catalog::default();
         let rules = Arc::new(rules);
@@ -178,6 +186,8 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Schema => command::schema::schema(&app),
         Command::Explain(args) => command::explain::explain(&app, args),
         Command::Doctor => command::doctor::doctor(&app),
+        #[cfg(feature = "mock-server")]
+        Command::MockServer(args) => command::mock_server::mock_server(&app, args).await,
     };
     done.unwrap_or_else(|failure| app.console.fail(&failure))
 }

@@ -67,6 +67,27 @@ pub enum Command {
     Explain(Explain),
     /// Look at what this machine has of what pipelines need; changes nothing
     Doctor,
+    /// Serve the wire formats of the model services on this machine, for tests and trials
+    #[cfg(feature = "mock-server")]
+    MockServer(MockServer),
+}
+
+/// `pipeline mock-server`.
+#[cfg(feature = "mock-server")]
+#[derive(Debug, Args)]
+pub struct MockServer {
+    /// Port on 127.0.0.1; 0 takes any that is free
+    #[arg(long, default_value_t = 0, value_name = "PORT")]
+    pub port: u16,
+    /// What to answer: a file of mock rules
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// Most requests a minute; past them, status 429 with the wait
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub requests_per_minute: Option<u64>,
+    /// Most tokens sent a minute; past them, status 429 with the wait
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub tokens_per_minute: Option<u64>,
 }
 
 /// `pipeline check`.

@@ -8,6 +8,8 @@ pub mod check;
 pub mod doctor;
 pub mod explain;
 pub mod graph;
+#[cfg(feature = "mock-server")]
+pub mod mock_server;
 pub mod plan;
 pub mod report;
 pub mod resume;

@@ -25,6 +25,8 @@ use crate::settings::{Mode, Settings};
 
 pub use layers::Layers;
 pub use pipeline_providers::MockRules;
+#[cfg(feature = "mock-server")]
+pub use pipeline_providers::MockServerOptions;
 
 /// Names of the built-in providers, with the variables that give each a credential.
 const BUILT_IN: [(&str, &[&str]); 4] = [
@@ -206,6 +208,15 @@ fn agent_credentials(settings: &Settings, entry: &ProviderEntry) -> Result<BTree
         given.insert("ANTHROPIC_API_KEY".to_owned(), Secret::new(value));
     }
     Ok(given)
+}
+
+/// A server that stands for the model services.
+///
+/// # Errors
+/// When its port is taken.
+#[cfg(feature = "mock-server")]
+pub async fn mock_server(options: MockServerOptions) -> std::io::Result<pipeline_providers::MockServer> {
+    pipeline_providers::MockServer::bind(options).await
 }
 
 /// The registry of tools.

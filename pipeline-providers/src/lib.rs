@@ -22,6 +22,8 @@ mod limited;
 #[cfg(feature = "http")]
 mod http;
 mod mock;
+#[cfg(feature = "mock-server")]
+mod server;
 mod catalog;
 
 pub use backend::kinds;
@@ -36,4 +38,6 @@ pub use mock::{MockProvider, MockRules};
 pub use prices::PriceTable;
 pub use rate::{Account, Permit, RateSignals, Rates, Want, Window};
 pub use secret::Secret;
+#[cfg(feature = "mock-server")]
+pub use server::{MockServer, MockServerOptions};
 pub use unavailable::Unavailable;

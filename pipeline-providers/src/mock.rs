@@ -146,6 +146,30 @@ impl MockProvider {
         })
     }
 
+    /// What a server that stands for this backend says to a request which no step made.
+    #[cfg(feature = "mock-server")]
+    pub(crate) fn say(&self, request: &ModelRequest, model: &str) -> Result<Said, StepError> {
+        let call = CallFacts { path: "server", prompt: &prompt(request), provider: &self.name, model };
+        let rule = self.rules.choose(&call, &[]).and_then(|index| self.rules.rules.get(index));
+        let (input, output) = rule.map_or((None, None), |r| (r.input_tokens, r.output_tokens));
+        let said = |text, calls, error| Said { text, calls, error, input, output };
+        match rule.map(|r| &r.answer) {
+            Some(Scripted::Error { kind, retry_after_ms, message }) => {
+                let message = message
+                    .clone()
+                    .unwrap_or_else(|| format!("a rule makes the call fail ({})", kind.name()));
+                Ok(said(String::new(), Vec::new(), Some((*kind, *retry_after_ms, message))))
+            }
+            Some(Scripted::Answer { text, function_calls }) => {
+                Ok(said(text.clone().unwrap_or_default(), function_calls.clone(), None))
+            }
+            Some(Scripted::BuiltIn) | None => {
+                let (text, calls) = self.built_in(request, "server", self.rules.seed)?;
+                Ok(said(text, calls, None))
+            }
+        }
+    }
+
     fn built_in(
         &self,
         request: &ModelRequest,
@@ -181,6 +205,16 @@ impl MockProvider {
             StepError::new(ErrorKind::Unsupported, message).help(help)
         })
     }
+}
+
+/// What is said to a request.
+#[cfg(feature = "mock-server")]
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) calls: Vec<FunctionCall>,
+    pub(crate) error: Option<(ErrorKind, Option<u64>, String)>,
+    pub(crate) input: Option<u64>,
+    pub(crate) output: Option<u64>,
 }
 
 #[async_trait]
