@@ -9,3 +9,5 @@ mod rules;
 mod hazards;
 mod claude;
 mod layers;
+#[cfg(all(feature = "http", feature = "mock-server"))]
+mod http;

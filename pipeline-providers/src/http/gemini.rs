@@ -117,7 +117,7 @@ fn kind_of_error(status: &str, details: &[Value]) -> Option<ErrorKind> {
                 !ids.is_empty() && ids.iter().any(|id| id.split('-').any(|w| w.contains("PerDay")));
             if is_daily { ErrorKind::Quota } else { ErrorKind::RateLimited }
         }
-        "INTERNAL" | "UNKNOWN" | "ABORTED" | "DEADLINE_EXCEEDED" => ErrorKind::Server,
+        "INTERNAL" | "ABORTED" | "DEADLINE_EXCEEDED" => ErrorKind::Server,
         "UNAVAILABLE" => ErrorKind::Overloaded,
         "UNIMPLEMENTED" => ErrorKind::Unsupported,
         _ => return None,

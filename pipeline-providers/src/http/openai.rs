@@ -110,7 +110,6 @@ fn kind_of_error(name: &str) -> Option<ErrorKind> {
         "context_length_exceeded" | "string_above_max_length" => ErrorKind::TooLarge,
         "content_filter" | "content_policy_violation" => ErrorKind::Refused,
         "model_not_found" => ErrorKind::Invalid,
-        "server_error" => ErrorKind::Server,
         "overloaded_error" | "engine_overloaded" => ErrorKind::Overloaded,
         _ => return None,
     })

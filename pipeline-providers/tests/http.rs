@@ -1,0 +1,6 @@
+//! Live providers against servers on loopback: the mock server, and raw sockets that break every rule.
+
+mod support;
+mod requests;
+mod matrix;
+mod hazards;
