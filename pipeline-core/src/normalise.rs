@@ -10,8 +10,20 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Report};
 use crate::document::{Entry, Node, NodeKind};
+use crate::provider::Capabilities;
 
-pub use model::{is_model, provider_of};
+pub use model::{PRESETS, Preset, is_model, preset, provider_of};
+
+/// Keys of the workflow that reach every Claude step unless it overrides them.
+pub const OF_CLAUDE: [&str; 7] = [
+    "agents",
+    "hooks",
+    "mcp_servers",
+    "enable_skills",
+    "setting_sources",
+    "enable_context_management",
+    "memory_config",
+];
 
 /// What a pipeline says that reaches its steps.
 pub struct Surroundings<'a> {
@@ -19,6 +31,10 @@ pub struct Surroundings<'a> {
     pub defaults: Option<&'a Node>,
     /// `functions`, by name.
     pub functions: &'a BTreeMap<String, Node>,
+    /// The workflow's keys among [`OF_CLAUDE`].
+    pub agent: &'a [Entry],
+    /// What a provider is able to do; `None` for a name that is not known.
+    pub capabilities: &'a dyn Fn(&str) -> Option<Capabilities>,
 }
 
 /// A leaf in kernel form.
@@ -53,7 +69,7 @@ pub fn leaf(
     report: &mut Report,
 ) -> Option<Leaf> {
     if is_model(written) {
-        return Some(model::step(written, step, entries, around, report));
+        return Some(model::step(written, step, &entries, around, report));
     }
     match written {
         "set_variable" => Some(Leaf::plain("set_variable", set_variable(step, entries))),

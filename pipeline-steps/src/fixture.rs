@@ -100,6 +100,12 @@ impl Fixture {
         }
     }
 
+    /// The same, with a provider that is able to do this.
+    pub fn able(self, able: Capabilities) -> Self {
+        *self.provider.able.lock() = able;
+        self
+    }
+
     /// What the provider was asked, in order.
     pub fn requests(&self) -> Vec<ModelRequest> {
         self.provider.requests.lock().clone()
@@ -142,11 +148,48 @@ pub struct Script {
     name: &'static str,
     answers: Mutex<VecDeque<Result<ModelAnswer, StepError>>>,
     requests: Mutex<Vec<ModelRequest>>,
+    able: Mutex<Capabilities>,
 }
 
 impl Script {
     pub fn new(name: &'static str, answers: Vec<Result<ModelAnswer, StepError>>) -> Self {
-        Self { name, answers: Mutex::new(answers.into()), requests: Mutex::default() }
+        let able = if name == "claude" { agent() } else { service() };
+        Self { name, answers: Mutex::new(answers.into()), requests: Mutex::default(), able: Mutex::new(able) }
+    }
+}
+
+/// What a service with an API of its own is able to do.
+pub fn service() -> Capabilities {
+    Capabilities {
+        structured_output: true,
+        functions: true,
+        sampling: true,
+        max_output_tokens: true,
+        ..Capabilities::default()
+    }
+}
+
+/// What an agent is able to do.
+pub fn agent() -> Capabilities {
+    Capabilities {
+        structured_output: true,
+        functions: true,
+        sessions: true,
+        agent: true,
+        options: &[
+            "allowed_tools",
+            "disallowed_tools",
+            "cwd",
+            "permission_mode",
+            "agents",
+            "hooks",
+            "mcp_servers",
+            "enable_skills",
+            "setting_sources",
+            "output_format",
+            "add_dir",
+        ],
+        ..Capabilities::default()
     }
 }
 
@@ -157,7 +200,7 @@ impl Provider for Script {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        self.able.lock().clone()
     }
 
     fn default_model(&self) -> &'static str {

@@ -3,13 +3,22 @@
 //! Owns the conversation of one attempt: the first question, the tools the model calls, the repairs of an answer that
 //! does not fit its schema. Every call of a model or a tool is an effect, so that a crash pays for none twice.
 //! Must not know vendors; retries between attempts are the schedule's.
-//! Next: `prompt/config.rs` (what can be asked), `prompt/parts.rs` (the text), `prompt/answer.rs` (its JSON).
+//! Next: `prompt/config.rs` (what can be asked), `prompt/parts.rs` (the text), `prompt/conversation.rs` (the asking),
+//! `prompt/answer.rs` (its JSON), `prompt/session.rs` (what outlives the step).
 
+// Declaration order is reading order: from leaf to root.
 mod answer;
+mod extraction;
+mod part;
+mod pick;
+mod expect;
 mod config;
-mod conversation;
+mod session;
+mod kept;
 mod files;
 mod parts;
+mod request;
+mod conversation;
 
 #[cfg(test)]
 mod tests;
@@ -22,8 +31,10 @@ use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::value::Value;
 
 use crate::file_cache::FileCache;
-use crate::prompt::config::Config;
+use crate::prompt::config::{Config, KeepAnswer};
 use crate::prompt::conversation::Conversation;
+use crate::prompt::part::PromptText;
+use crate::prompt::parts::Reader;
 
 /// The step type `prompt`.
 pub struct Prompt {
@@ -50,9 +61,21 @@ impl Step for Prompt {
 
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
         let mut config = Config::decode(with)?;
-        let prompt = std::mem::replace(&mut config.prompt, config::PromptText::Text(String::new()));
-        let text = parts::text(cx, &self.files, prompt).await?;
-        Conversation::new(cx, config)?.run(text).await
+        let provider = request::provider(cx, config.provider.as_ref())?;
+        let prompt = std::mem::replace(&mut config.prompt, PromptText::Text(String::new()));
+        let able = provider.capabilities();
+        let reader = Reader { provider: provider.name(), able: &able, simplify: config.simplify };
+        let asked = parts::asked(cx, &self.files, prompt, &reader).await?;
+        let system = config.system_prompt.as_ref().map(|t| t.0.as_str());
+        let keep = config.keep_answer.map(|keep| (keep, kept::name(cx, &asked.content, system)));
+        if let Some((KeepAnswer::Load, name)) = &keep {
+            return kept::load(cx, name).await;
+        }
+        let output = Conversation::new(cx, Arc::clone(&provider), config)?.run(asked).await?;
+        if let Some((_, name)) = &keep {
+            kept::save(cx, name, &output.value).await?;
+        }
+        Ok(output)
     }
 }
 

@@ -1,8 +1,21 @@
 //! Model steps: every named variant is the leaf `prompt` with options.
+//!
+//! Owns the order in which a step's options are gathered: preset, then the workflow's keys, then `defaults`, then what the
+//! step says; what comes later wins, maps are merged deep, lists are replaced. Must not know how a prompt is sent.
+//! Next: `model/options.rs` (`claude_options`), `model/robust.rs` (fallbacks), `parts.rs` (the prompt).
+
+mod preset;
+mod options;
+mod robust;
+mod session;
+mod media;
 
 use crate::diagnostic::{Diagnostic, Report, closest};
 use crate::document::{Entry, Node, NodeKind};
 use crate::normalise::{Leaf, Surroundings, made, merged, parts};
+use crate::provider::Capabilities;
+
+pub use preset::{PRESETS, Preset, preset};
 
 /// Written types that are model steps.
 const MODELS: [&str; 8] = [
@@ -17,7 +30,7 @@ const MODELS: [&str; 8] = [
 ];
 
 /// Keys that the kernel `prompt` has under the same name.
-const SAME: [&str; 12] = [
+const SAME: [&str; 13] = [
     "provider",
     "model",
     "system_prompt",
@@ -29,52 +42,12 @@ const SAME: [&str; 12] = [
     "max_turns",
     "repair_attempts",
     "validation_mode",
-    "session",
+    "json",
+    "expect",
 ];
 
-const PRESETS: [&str; 5] = ["development", "production", "analysis", "chat", "test"];
-
-/// Options of the original that never had an effect.
-const NO_EFFECT: [&str; 8] = [
-    "verbose",
-    "debug_mode",
-    "telemetry_enabled",
-    "cost_tracking",
-    "print",
-    "async_streaming",
-    "stream_handler",
-    "stream_buffer_size",
-];
-
-/// `claude_options` that reach the agent as they are.
-const AGENT: [&str; 22] = [
-    "output_format",
-    "allowed_tools",
-    "disallowed_tools",
-    "permission_mode",
-    "permission_prompt_tool",
-    "mcp_config",
-    "mcp_servers",
-    "strict_mcp_config",
-    "cwd",
-    "add_dir",
-    "attachments",
-    "session_id",
-    "resume_session",
-    "fork_session",
-    "agent",
-    "agents",
-    "hooks",
-    "enable_skills",
-    "setting_sources",
-    "enable_context_management",
-    "memory_config",
-    "fallback_model",
-];
-
-/// Options that services reached over HTTP have, beside the step's own keys.
-const SERVICE: [&str; 6] =
-    ["thinking_budget", "effort", "stop_sequences", "seed", "cache_prompt", "safety_settings"];
+/// The provider when the step and the defaults name none.
+const DEFAULT_PROVIDER: &str = "claude";
 
 /// Whether a written type is a model step.
 pub fn is_model(written: &str) -> bool {
@@ -90,73 +63,103 @@ pub fn provider_of(written: &str) -> Option<&'static str> {
     }
 }
 
-struct Model<'a> {
-    config: Vec<Entry>,
-    options: Vec<Entry>,
-    timeout: Option<Entry>,
-    retry: Option<Entry>,
-    around: &'a Surroundings<'a>,
+/// Where an option comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Preset,
+    /// The file says it: the workflow, `defaults`, or the step.
+    File,
 }
 
+struct Model<'a> {
+    written: &'a str,
+    step: &'a Node,
+    around: &'a Surroundings<'a>,
+    /// The provider, where it can be known now.
+    provider: Option<String>,
+    /// What it is able to do.
+    able: Option<Capabilities>,
+    config: Vec<Entry>,
+    /// Options of the agent.
+    options: Vec<Entry>,
+    timeout: Option<(Entry, Origin)>,
+    retry: Option<(Entry, Origin)>,
+    /// Models that are asked when the first one fails.
+    fallback_model: Option<Entry>,
+    fallback: Option<Entry>,
+}
+
+/// Compiles one model step into kernel form.
 pub(super) fn step(
     written: &str,
     step: &Node,
-    entries: Vec<Entry>,
+    entries: &[Entry],
     around: &Surroundings<'_>,
     report: &mut Report,
 ) -> Leaf {
-    let default = |key: &str| around.defaults.and_then(|d| d.entry(key)).cloned();
-    let mut model = Model { config: Vec::new(), options: Vec::new(), timeout: None, retry: None, around };
-    let is_gemini = provider_of(written) == Some("gemini");
-    // Least first: what is set later wins.
-    if is_gemini {
-        if let Some(budget) = default("gemini_token_budget") {
-            model.token_budget(&budget, report);
-        }
-        model.copy("model", default("gemini_model"));
-    } else {
-        model.copy("model", default("claude_model"));
-    }
-    if provider_of(written).is_none() {
-        model.copy("provider", default("provider"));
-    }
-    if written == "prompt" || !model.has("model") {
-        model.copy("model", default("model"));
-    }
-    let options = entries.iter().find(|e| e.key == "claude_options" || e.key == "options").cloned();
-    if !is_gemini {
-        let under = default("claude_options").map_or(Vec::new(), |e| e.value.entries().to_vec());
-        let over = options.as_ref().map_or(Vec::new(), |e| e.value.entries().to_vec());
-        model.options(&merged(&under, &over), report);
-        let preset = entries.iter().any(|e| e.key == "preset");
-        if let Some(entry) = default("claude_preset").filter(|_| !preset) {
-            model.preset(&entry, report);
-        }
-    }
-    for entry in &entries {
-        model.key(written, entry, report);
-    }
-    if let Some(name) = provider_of(written) {
-        model.config.retain(|e| e.key != "provider");
-        model.config.push(made("provider", Node::text(step.span, name)));
-    }
-    if written == "gemini_instructor" && !model.has("output_schema") && !model.has("functions") {
-        let finding = Diagnostic::error(
-            "E0102",
-            step.span,
-            "a `gemini_instructor` step needs `output_schema` or `functions`",
-        );
-        report.push(finding);
-    }
-    if !model.options.is_empty() {
-        let options = std::mem::take(&mut model.options);
-        let span = options.first().map_or(step.span, |e| e.value.span);
-        model.config.push(made("options", Node::new(span, NodeKind::Map(options))));
-    }
-    Leaf { timeout: model.timeout, retry: model.retry, ..Leaf::plain("prompt", model.config) }
+    let named = entries.iter().find(|e| e.key == "provider").map(|e| &e.value);
+    let default = around.defaults.and_then(|d| d.get("provider")).filter(|_| provider_of(written).is_none());
+    let provider = match named.or(default).filter(|_| named.is_some() || provider_of(written).is_none()) {
+        Some(node) => node.as_text().filter(|t| !t.contains("{{")).map(str::to_owned),
+        None => Some(provider_of(written).unwrap_or(DEFAULT_PROVIDER).to_owned()),
+    };
+    let able = provider.as_deref().and_then(around.capabilities);
+    let mut model = Model {
+        written,
+        step,
+        around,
+        provider,
+        able,
+        config: Vec::new(),
+        options: Vec::new(),
+        timeout: None,
+        retry: None,
+        fallback_model: None,
+        fallback: None,
+    };
+    model.gather(entries, report);
+    model.finish(report)
 }
 
 impl Model<'_> {
+    /// Everything that is said about the step, least first: what is set later wins.
+    fn gather(&mut self, entries: &[Entry], report: &mut Report) {
+        let is_claude = self.is_claude();
+        if let Some(chosen) = self.chosen_preset(entries, report) {
+            self.preset(chosen, report);
+        }
+        if is_claude {
+            let around = self.around;
+            self.options(around.agent, Origin::File, report);
+        }
+        self.defaults(is_claude, report);
+        let mut given: Vec<Entry> = Vec::new();
+        for key in ["options", "claude_options"] {
+            if let Some(entry) = entries.iter().find(|e| e.key == key) {
+                if key == "claude_options" && provider_of(self.written) == Some("gemini") {
+                    let message = format!("a `{}` step has no `{key}`", self.written);
+                    report.push(Diagnostic::error("E0406", entry.key_span, message));
+                    continue;
+                }
+                if !matches!(entry.value.kind, NodeKind::Map(_)) {
+                    let message = format!("`{key}` must be a map, and this is {}", entry.value.kind_name());
+                    report.push(Diagnostic::error("E0103", entry.value.span, message));
+                }
+                given = merged(&given, entry.value.entries());
+            }
+        }
+        self.options(&given, Origin::File, report);
+        for entry in entries {
+            self.key(entry, report);
+        }
+    }
+
+    /// Whether it is asked of Claude, so that what the workflow says of Claude steps counts.
+    fn is_claude(&self) -> bool {
+        let by_type = provider_of(self.written) == Some("claude");
+        by_type || self.provider.as_deref() == Some("claude") || self.able.as_ref().is_some_and(|a| a.agent)
+    }
+
     fn has(&self, key: &str) -> bool {
         self.config.iter().any(|e| e.key == key)
     }
@@ -166,40 +169,98 @@ impl Model<'_> {
         self.config.push(Entry { key: key.to_owned(), ..entry.clone() });
     }
 
-    fn copy(&mut self, key: &str, entry: Option<Entry>) {
+    fn copy(&mut self, key: &str, entry: Option<&Entry>) {
         if let Some(entry) = entry {
-            self.set(key, &entry);
+            self.set(key, entry);
         }
     }
 
+    /// `defaults`.
+    fn defaults(&mut self, is_claude: bool, report: &mut Report) {
+        let Some(defaults) = self.around.defaults else { return };
+        let default = |key: &str| defaults.entry(key);
+        self.copy("model", default("model"));
+        if provider_of(self.written) == Some("gemini") || self.provider.as_deref() == Some("gemini") {
+            if let Some(budget) = default("gemini_token_budget") {
+                self.token_budget(budget, report);
+            }
+            self.copy("model", default("gemini_model"));
+        }
+        if provider_of(self.written).is_none() {
+            self.copy("provider", default("provider"));
+        }
+        if !is_claude {
+            return;
+        }
+        self.copy("model", default("claude_model"));
+        if let Some(format) = default("claude_output_format") {
+            let format = Entry { key: "output_format".to_owned(), ..format.clone() };
+            self.options(&[format], Origin::File, report);
+        }
+        if let Some(entry) = default("claude_fallback_model") {
+            self.fallback_model = Some(entry.clone());
+        }
+        if let Some(options) = default("claude_options") {
+            self.options(options.value.entries(), Origin::File, report);
+        }
+    }
+
+    /// The preset that lies under the step, with the place that names it.
+    fn chosen_preset(&self, entries: &[Entry], report: &mut Report) -> Option<(&'static Preset, Node)> {
+        let own = entries.iter().find(|e| e.key == "preset").map(|e| &e.value);
+        let default = self.around.defaults.and_then(|d| d.get("claude_preset")).filter(|_| self.is_claude());
+        if let Some(node) = own.or(default) {
+            let given = node.as_text().unwrap_or_default();
+            let found = preset(given);
+            if found.is_none() {
+                let message = format!("there is no preset `{given}`");
+                let finding = Diagnostic::error("E0104", node.span, message);
+                let known = PRESETS.map(|p| p.name);
+                report.push(match closest(given, known) {
+                    Some(near) => finding.suggest(near),
+                    None => finding.help(format!("it is one of {}", known.join(", "))),
+                });
+            }
+            return Some((found?, node.clone()));
+        }
+        let name = match self.written {
+            "claude_smart" => "development",
+            "claude_session" | "claude_extract" => "analysis",
+            "claude_robust" => "production",
+            _ => return None,
+        };
+        Some((preset(name)?, Node::text(self.step.span, name)))
+    }
+
+    fn preset(&mut self, (chosen, at): (&'static Preset, Node), report: &mut Report) {
+        let mut options = chosen.options();
+        if self.written == "claude_smart" {
+            options.insert("append_system_prompt".to_owned(), chosen.manner.into());
+        }
+        let entries: Vec<Entry> =
+            options.iter().map(|(key, value)| made(key, Node::from_json(at.span, value))).collect();
+        self.options(&entries, Origin::Preset, report);
+    }
+
     /// One key of the step.
-    fn key(&mut self, written: &str, entry: &Entry, report: &mut Report) {
+    fn key(&mut self, entry: &Entry, report: &mut Report) {
         match entry.key.as_str() {
             "prompt" => {
                 let value = parts::prompt(&entry.value, report);
                 self.set("prompt", &Entry { value, ..entry.clone() });
             }
-            "claude_options" | "options" => {
-                if provider_of(written) == Some("gemini") {
-                    let message = format!("a `{written}` step has no `{}`", entry.key);
-                    report.push(Diagnostic::error("E0406", entry.key_span, message));
-                }
-            }
+            // Gathered already, or added at the end.
+            "claude_options" | "options" | "preset" | "file" => {}
             "token_budget" => self.token_budget(entry, report),
             "functions" | "tools" => self.functions(entry, report),
             "schema" | "output_schema" => self.set("output_schema", entry),
-            "preset" => self.preset(entry, report),
-            "session_config" => {
-                if let Some(name) =
-                    entry.value.entry("session_name").or_else(|| entry.value.entry("session_id"))
-                {
-                    self.set("session", name);
-                }
+            "session" | "session_config" => self.session(entry, report),
+            "extraction" | "extraction_config" => self.extraction(entry, report),
+            "memory_config" | "enable_context_management" => {
+                self.options(std::slice::from_ref(entry), Origin::File, report);
             }
-            "retry_config" => self.retry = Some(entry.clone()),
-            "extraction" | "extraction_config" | "fallback" | "fallback_model" | "expect" => {
-                later(entry, report);
-            }
+            "fallback" => self.fallback = Some(entry.clone()),
+            "fallback_model" => self.fallback_model = Some(entry.clone()),
             key if SAME.contains(&key) => self.set(key, entry),
             // The schema of the kernel step reports what it does not know.
             _ => self.config.push(entry.clone()),
@@ -207,66 +268,17 @@ impl Model<'_> {
     }
 
     fn token_budget(&mut self, entry: &Entry, report: &mut Report) {
+        const KNOWN: [&str; 4] = ["max_output_tokens", "temperature", "top_p", "top_k"];
         for inner in entry.value.entries() {
             match inner.key.as_str() {
-                "max_output_tokens" | "temperature" | "top_p" | "top_k" => self.set(&inner.key, inner),
+                key if KNOWN.contains(&key) => self.set(key, inner),
+                "max_input_tokens" => options::no_effect(inner, report),
                 key => {
-                    let known = ["max_output_tokens", "temperature", "top_p", "top_k"];
-                    let finding = Diagnostic::error(
-                        "E0101",
-                        inner.key_span,
-                        format!("`token_budget` has no key `{key}`"),
-                    );
-                    report.push(match closest(key, known) {
+                    let message = format!("`token_budget` has no key `{key}`");
+                    let finding = Diagnostic::error("E0101", inner.key_span, message);
+                    report.push(match closest(key, KNOWN) {
                         Some(near) => finding.suggest(near),
-                        None => finding.help(format!("it has: {}", known.join(", "))),
-                    });
-                }
-            }
-        }
-    }
-
-    fn preset(&mut self, entry: &Entry, report: &mut Report) {
-        let given = entry.value.as_text().unwrap_or_default();
-        if !PRESETS.contains(&given) {
-            let finding =
-                Diagnostic::error("E0104", entry.value.span, format!("there is no preset `{given}`"));
-            report.push(match closest(given, PRESETS) {
-                Some(near) => finding.suggest(near),
-                None => finding.help(format!("it is one of {}", PRESETS.join(", "))),
-            });
-            return;
-        }
-        self.options.retain(|e| e.key != "preset");
-        self.options.push(Entry { key: "preset".to_owned(), ..entry.clone() });
-    }
-
-    fn options(&mut self, entries: &[Entry], report: &mut Report) {
-        for entry in entries {
-            match entry.key.as_str() {
-                "model" | "max_turns" | "system_prompt" | "append_system_prompt" => {
-                    self.set(&entry.key, entry);
-                }
-                "timeout_ms" => self.timeout = Some(entry.clone()),
-                "retry_config" => later(entry, report),
-                key if AGENT.contains(&key) || SERVICE.contains(&key) => self.options.push(entry.clone()),
-                key if NO_EFFECT.contains(&key) => {
-                    let message = format!("`{key}` has no effect");
-                    let finding = Diagnostic::note("E0110", entry.key_span, message);
-                    report.push(finding.help("remove it; progress and cost are always recorded"));
-                }
-                key if key.starts_with("x-") => {}
-                key => {
-                    let finding = Diagnostic::error(
-                        "E0101",
-                        entry.key_span,
-                        format!("`claude_options` has no key `{key}`"),
-                    );
-                    let known =
-                        AGENT.iter().copied().chain(["model", "max_turns", "system_prompt", "timeout_ms"]);
-                    report.push(match closest(key, known) {
-                        Some(near) => finding.suggest(near),
-                        None => finding.help("see the reference for its keys"),
+                        None => finding.help(format!("it has: {}", KNOWN.join(", "))),
                     });
                 }
             }
@@ -275,8 +287,6 @@ impl Model<'_> {
 
     /// Names of declared functions become their declarations; other names are tools.
     fn functions(&mut self, entry: &Entry, report: &mut Report) {
-        let mut declared = Vec::new();
-        let mut tools = Vec::new();
         for item in entry.value.items() {
             let name =
                 item.as_text().or_else(|| item.get("name").and_then(Node::as_text)).unwrap_or_default();
@@ -285,30 +295,100 @@ impl Model<'_> {
                     let mut fields = vec![made("name", Node::text(item.span, name))];
                     let given = ["description", "parameters"];
                     fields.extend(given.iter().filter_map(|k| function.entry(k)).cloned());
-                    declared.push(Node::new(item.span, NodeKind::Map(fields)));
+                    self.add("functions", Node::new(item.span, NodeKind::Map(fields)));
                 }
-                None if item.get("parameters").is_some() => declared.push(item.clone()),
-                None if entry.key == "tools" && item.as_text().is_some() => tools.push(item.clone()),
+                None if item.get("parameters").is_some() => self.add("functions", item.clone()),
                 None => {
-                    let finding =
-                        Diagnostic::error("E0404", item.span, format!("there is no function `{name}`"));
-                    report.push(match closest(name, self.around.functions.keys().map(String::as_str)) {
+                    let known = self.around.functions.keys().map(String::as_str);
+                    let near = closest(name, known);
+                    // A registered tool may be named as a function too; a slip of a declared name is not one.
+                    if item.as_text().is_some() && (entry.key == "tools" || near.is_none()) {
+                        self.add("tools", item.clone());
+                        continue;
+                    }
+                    let message = format!("there is no function `{name}`");
+                    let finding = Diagnostic::error("E0404", item.span, message);
+                    report.push(match near {
                         Some(near) => finding.suggest(near),
                         None => finding.help("declare it under `functions` of the workflow"),
                     });
                 }
             }
         }
-        for (key, list) in [("functions", declared), ("tools", tools)] {
-            if !list.is_empty() {
-                self.set(key, &made(key, Node::new(entry.value.span, NodeKind::List(list))));
-            }
+    }
+
+    /// Adds an item to a list of the configuration.
+    fn add(&mut self, key: &str, item: Node) {
+        match self.config.iter_mut().find(|e| e.key == key) {
+            Some(Entry { value: Node { kind: NodeKind::List(items), .. }, .. }) => items.push(item),
+            _ => self.config.push(made(key, Node::new(item.span, NodeKind::List(vec![item])))),
         }
+    }
+
+    fn finish(mut self, report: &mut Report) -> Leaf {
+        if let Some(entry) = self.step.entry("file") {
+            self.file(entry, report);
+        }
+        if !self.has("provider")
+            && let Some(name) = provider_of(self.written)
+        {
+            self.config.push(made("provider", Node::text(self.step.span, name)));
+        }
+        if self.written == "gemini_instructor" && !self.has("output_schema") && !self.has("functions") {
+            let schema = Node::from_json(self.step.span, &instructed());
+            self.config.push(made("output_schema", schema));
+        }
+        self.complete_session();
+        if self.written == "claude_extract" && !self.has("extraction") {
+            self.config.push(made("extraction", Node::new(self.step.span, NodeKind::Map(Vec::new()))));
+        }
+        self.check_media(report);
+        let (fallback, on_error) = self.fallbacks(report);
+        if !self.options.is_empty() {
+            let options = std::mem::take(&mut self.options);
+            let span = options.first().map_or(self.step.span, |e| e.value.span);
+            self.config.push(made("options", Node::new(span, NodeKind::Map(options))));
+        }
+        // What only a preset says lies under what `defaults` say of every step.
+        let defaults = self.around.defaults;
+        let over = |given: Option<(Entry, Origin)>, key: &str| {
+            let is_under = defaults.is_some_and(|d| d.get(key).is_some());
+            given.filter(|(_, origin)| *origin == Origin::File || !is_under).map(|(entry, _)| entry)
+        };
+        Leaf {
+            kind: "prompt",
+            timeout: over(self.timeout.take(), "timeout_seconds"),
+            retry: over(self.retry.take(), "retry"),
+            config: self.config,
+            fallback,
+            on_error,
+        }
+    }
+
+    /// `file` of a task: its content is the last part of the prompt.
+    fn file(&mut self, entry: &Entry, report: &mut Report) {
+        let fields =
+            vec![made("type", Node::text(entry.value.span, "file")), made("path", entry.value.clone())];
+        let part = Node::new(entry.value.span, NodeKind::Map(fields));
+        let mut items = match self.config.iter().find(|e| e.key == "prompt").map(|e| &e.value) {
+            Some(Node { kind: NodeKind::List(items), .. }) => items.clone(),
+            Some(text) => parts::prompt(&Node::new(text.span, NodeKind::List(vec![text.clone()])), report)
+                .items()
+                .to_vec(),
+            None => Vec::new(),
+        };
+        items.push(part);
+        self.set("prompt", &made("prompt", Node::new(entry.value.span, NodeKind::List(items))));
     }
 }
 
-/// What is known and not built yet.
-fn later(entry: &Entry, report: &mut Report) {
-    let message = format!("`{}` is not built yet and is ignored", entry.key);
-    report.push(Diagnostic::warning("E0112", entry.key_span, message));
+/// What an answer of `gemini_instructor` has when the step does not say.
+fn instructed() -> crate::value::Value {
+    serde_json::json!({
+        "type": "object",
+        "required": ["text"],
+        "properties": {
+            "text": { "type": "string" }, "analysis": { "type": "string" }, "summary": { "type": "string" },
+        },
+    })
 }

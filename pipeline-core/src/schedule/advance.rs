@@ -10,6 +10,7 @@ use indexmap::IndexMap;
 
 use crate::error::{ErrorKind, StepError};
 use crate::event::Progress;
+use crate::expr::Bound;
 use crate::fact::{Assignment, AttemptEnd, RunStatus, Status, VariableScope};
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::plan::{BlockId, Body, OnError, StepPlan};
@@ -337,16 +338,20 @@ impl Schedule {
     fn recover(&mut self, id: InstId, step: &StepPlan, mut done: StepDone) {
         match &step.on_error {
             OnError::Fail => {}
-            OnError::Value(value) => match value.render(&self.view(id)) {
-                Ok(value) => {
-                    done.status = Status::Degraded;
-                    done.value = Data::of_step(value);
+            OnError::Value(value) => {
+                let error = serde_json::to_value(done.error.as_ref().map(|e| &e.error)).unwrap_or_default();
+                let over = vec![("error".to_owned(), Data::new(error))];
+                match value.render(&Bound { under: &self.view(id), over }) {
+                    Ok(value) => {
+                        done.status = Status::Degraded;
+                        done.value = Data::of_step(value);
+                    }
+                    Err(error) => {
+                        let error = self.rendering_failed(step, "on_error", "", &error);
+                        done.error = Some(at(&self.inst(id).path, error));
+                    }
                 }
-                Err(error) => {
-                    let error = self.rendering_failed(step, "on_error", "", &error);
-                    done.error = Some(at(&self.inst(id).path, error));
-                }
-            },
+            }
             OnError::Steps(block) => {
                 self.drop_deadline(id);
                 let inst = self.inst(id);

@@ -44,7 +44,7 @@ impl Expected {
     /// # Errors
     /// What does not fit.
     pub fn check(&self, text: &str) -> Result<Value, Misfit> {
-        let Some(found) = json_of(text).or_else(|| only_fence(text).and_then(parse)) else {
+        let Some(found) = any_json(text) else {
             let violations = vec![format!("the answer is not one JSON value: {}", start_of(text))];
             return Err(Misfit { kind: ErrorKind::Parse, violations, found: None });
         };
@@ -99,6 +99,11 @@ impl Misfit {
 pub(super) fn json_of(text: &str) -> Option<Value> {
     let text = text.trim();
     parse(whole_fence(text).unwrap_or(text))
+}
+
+/// The JSON value that the answer is, or that stands in its only fence.
+pub(super) fn any_json(text: &str) -> Option<Value> {
+    json_of(text).or_else(|| only_fence(text).and_then(parse))
 }
 
 fn parse(text: &str) -> Option<Value> {

@@ -10,6 +10,10 @@ use pipeline_core::error::StepError;
 use pipeline_core::provider::FunctionDeclaration;
 use pipeline_core::value::Value;
 
+use crate::prompt::expect::Expect;
+use crate::prompt::extraction::Extraction;
+use crate::prompt::part::{PromptText, Text};
+
 /// Asks a model.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -72,11 +76,75 @@ pub(super) struct Config {
     pub json: bool,
     /// Options of an agent, by their names in `claude_options`.
     #[serde(default)]
-    #[schemars(extend("x-kind" = "raw"))]
     pub options: Map<String, Value>,
-    /// Id of a session of the provider to go on with.
+    /// The conversation that this prompt is a turn of.
     #[serde(default)]
-    pub session: Option<Text>,
+    pub session: Option<SessionConfig>,
+    /// What is done when the history of a session grows long.
+    #[serde(default)]
+    pub memory: Memory,
+    /// Reads the answer: its parts are fields of `extraction` in the value. The text stays as it is.
+    #[serde(default)]
+    pub extraction: Option<Extraction>,
+    /// What must be true after the answer; else the step fails.
+    #[serde(default)]
+    pub expect: Option<Expect>,
+    /// Asks for less: only the prompt's own words, briefly, without tools.
+    #[serde(default)]
+    pub simplify: bool,
+    /// `save` keeps a good answer under its question; `load` gives the kept one instead of asking.
+    #[serde(default)]
+    pub keep_answer: Option<KeepAnswer>,
+}
+
+/// A conversation that outlives the step.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionConfig {
+    /// Its name. Steps with the same name take turns in it, one at a time.
+    pub name: Text,
+    /// Whether later runs find it. Default false: the name belongs to this run.
+    #[serde(default)]
+    pub persist: bool,
+    /// Whether a later run goes on with the conversation of an earlier one, or begins anew under its name. Default true.
+    #[serde(default = "yes")]
+    pub continue_on_restart: bool,
+    /// Most turns; the next one is an error.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_turns: Option<u64>,
+}
+
+/// What is done with a long history. A token is counted as four characters.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Memory {
+    /// Most tokens that are sent; more is an error before anything is paid for. Default: no limit, or 150,000 with
+    /// `auto_compact`.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_context_length: Option<u64>,
+    /// Whether older turns of a session are left out when the history is over `compact_threshold`.
+    #[serde(default)]
+    pub auto_compact: bool,
+    /// Tokens of history that are kept. Default 100,000.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub compact_threshold: Option<u64>,
+}
+
+/// Whether an answer is kept for worse times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum KeepAnswer {
+    /// A good answer is kept.
+    Save,
+    /// The kept answer is given, and nobody is asked.
+    Load,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn two() -> u64 {
@@ -111,126 +179,6 @@ pub(super) enum ValidationMode {
     Strict,
     /// The step goes on with the JSON as it is, and warns.
     Loose,
-}
-
-/// A text, or parts.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(super) enum PromptText {
-    /// One text.
-    Text(String),
-    /// Parts, joined by newlines.
-    Parts(Vec<Part>),
-    /// What a template that is the whole prompt rendered to.
-    #[schemars(skip)]
-    Other(Value),
-}
-
-/// One part of a prompt.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Part {
-    /// A text.
-    Static {
-        /// The text.
-        content: Text,
-        /// The part is left out when this is false.
-        #[serde(default)]
-        #[schemars(extend("x-kind" = "condition"))]
-        when: When,
-    },
-    /// The text of files.
-    File {
-        /// A file, a directory (all files in it and below) or a glob; looked for beside the pipeline file, then in
-        /// the working directory. Hidden files count only when they are named.
-        path: Text,
-        /// Values for `{NAME}` and `{{NAME}}` in these files.
-        #[serde(default)]
-        variables: Map<String, Value>,
-        /// Makes the text a variable `{NAME}` and `{{NAME}}` of the other parts, instead of a part.
-        #[serde(default)]
-        inject_as: Option<String>,
-        /// How bytes become text. Default `utf-8`.
-        #[serde(default)]
-        encoding: Encoding,
-        /// The part is left out when this is false.
-        #[serde(default)]
-        #[schemars(extend("x-kind" = "condition"))]
-        when: When,
-    },
-    /// A value of the run, such as an earlier answer.
-    Value {
-        /// An expression. Text stays as it is, anything else becomes JSON.
-        #[schemars(extend("x-kind" = "expression"))]
-        value: Value,
-        /// Most characters of it.
-        #[serde(default)]
-        max_length: Option<u64>,
-        /// Makes the text a variable `{NAME}` and `{{NAME}}` of the other parts, instead of a part.
-        #[serde(default)]
-        inject_as: Option<String>,
-        /// The part is left out when this is false.
-        #[serde(default)]
-        #[schemars(extend("x-kind" = "condition"))]
-        when: When,
-    },
-}
-
-/// How bytes become text.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub(super) enum Encoding {
-    /// UTF-8; a byte order mark is dropped.
-    #[default]
-    #[serde(rename = "utf-8", alias = "utf8", alias = "UTF-8")]
-    Utf8,
-    /// ISO 8859-1: every byte is a character.
-    #[serde(rename = "latin-1", alias = "latin1", alias = "iso-8859-1")]
-    Latin1,
-}
-
-/// By hand, because a derived schema does not know the other spellings.
-impl JsonSchema for Encoding {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Encoding".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "type": "string",
-            "enum": ["utf-8", "utf8", "UTF-8", "latin-1", "latin1", "iso-8859-1"],
-        })
-    }
-}
-
-/// A condition's result; true when there was none.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub(super) struct When(pub bool);
-
-impl Default for When {
-    fn default() -> Self {
-        Self(true)
-    }
-}
-
-/// A text that a template may have made from anything: what is not text becomes JSON.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
-#[schemars(transparent)]
-pub(super) struct Text(pub String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Value::deserialize(deserializer).map(|value| Self(text_of(&value)))
-    }
-}
-
-/// A value as it stands in a prompt: text as it is, nothing for null, anything else as JSON.
-pub(super) fn text_of(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
 }
 
 /// Declared functions, as a list or a map.

@@ -1,7 +1,7 @@
 //! One attempt to get an answer: questions, tool calls, repairs, until the answer is what was asked for.
 //!
-//! Owns the loop and the step's value. Must not know how text becomes JSON (`answer.rs`) or where a prompt's text
-//! comes from (`parts.rs`).
+//! Owns the loop and the step's value. Must not know how text becomes JSON (`answer.rs`), where a prompt comes from
+//! (`parts.rs`) or where conversations are kept (`session.rs`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::fact::Usage;
 use pipeline_core::provider::{
-    Content, FunctionCall, FunctionDeclaration, Message, ModelAnswer, ModelRequest, Provider, Role,
+    Capabilities, Content, FunctionCall, Message, ModelAnswer, ModelRequest, Provider, Role,
 };
 use pipeline_core::step::{StepContext, StepOutput};
 use pipeline_core::tool::{Tool, ToolOutput};
@@ -19,25 +19,44 @@ use serde_json::json;
 use crate::atomic;
 use crate::confine::Roots;
 use crate::prompt::answer::{Expected, Misfit, json_of};
-use crate::prompt::config::{Config, Text, ValidationMode};
+use crate::prompt::config::{Config, Memory, SessionConfig, ValidationMode};
+use crate::prompt::expect::{Expect, Looked};
+use crate::prompt::extraction::Extraction;
+use crate::prompt::parts::Asked;
+use crate::prompt::request;
+use crate::prompt::session::{self, Answered, Turn};
 
 /// Model calls in one attempt that may ask for tools, when the step does not say.
 const TOOL_TURNS: u64 = 10;
 
-/// The provider when the step and the defaults name none.
-const DEFAULT_PROVIDER: &str = "claude";
+/// What the model is told of a call that the pipeline gets.
+const HANDED_BACK: &str = "The call is handed to the pipeline.";
 
 /// A conversation that is going on.
 pub(super) struct Conversation<'a> {
     cx: &'a StepContext,
     provider: Arc<dyn Provider>,
+    able: Capabilities,
     tools: Vec<Arc<dyn Tool>>,
     request: ModelRequest,
     expected: Option<Expected>,
     mode: ValidationMode,
     repair_attempts: u64,
     tool_turns: u64,
+    session: Option<SessionConfig>,
+    memory: Memory,
+    extraction: Option<Extraction>,
+    expect: Expect,
+    /// What was said before, by earlier turns of the session.
+    before: Vec<Message>,
+    /// The same as text, for an agent that can only be asked.
+    told: Option<String>,
+    /// What is said in this turn.
+    said: Vec<Message>,
+    /// How much of it the provider's own session knows.
+    known: usize,
     usage: Usage,
+    warnings: Vec<String>,
     /// Calls of declared functions, which the pipeline is told.
     calls: Vec<FunctionCall>,
 }
@@ -46,68 +65,111 @@ impl<'a> Conversation<'a> {
     /// Looks up everything that is named, before anything is paid for.
     ///
     /// # Errors
-    /// `Invalid` for a name that does not exist or a schema that is none.
-    pub fn new(cx: &'a StepContext, config: Config) -> Result<Self, StepError> {
-        let text = |text: Option<Text>| text.map(|t| t.0);
-        let name = text(config.provider).unwrap_or_else(|| DEFAULT_PROVIDER.to_owned());
-        let provider = cx.services.catalog.provider(&name).cloned().ok_or_else(|| {
-            let known: Vec<&str> = cx.services.catalog.providers().map(|p| p.name()).collect();
-            StepError::invalid(format!("there is no provider `{name}`"))
-                .help(format!("it is one of: {}", known.join(", ")))
-        })?;
-        let tools = config.tools.iter().map(|name| tool(cx, name)).collect::<Result<Vec<_>, _>>()?;
-        let schema = config.output_schema.or_else(|| config.json.then(|| json!({ "type": "object" })));
-        let mut functions = config.functions.0;
-        for tool in &tools {
-            let spec = tool.spec();
-            if functions.iter().any(|f| f.name == spec.name) {
-                let message = format!("`{}` is both a declared function and a tool", spec.name);
-                return Err(StepError::invalid(message).help("give one of them another name"));
-            }
-            let (name, description, parameters) = (spec.name, spec.description, spec.parameters);
-            functions.push(FunctionDeclaration { name, description, parameters });
-        }
-        let request = ModelRequest {
-            model: text(config.model),
-            messages: Vec::new(),
-            system: text(config.system_prompt),
-            append_system: text(config.append_system_prompt),
-            temperature: config.temperature,
-            top_p: config.top_p,
-            top_k: config.top_k,
-            max_output_tokens: config.max_output_tokens,
-            max_turns: config.max_turns,
-            output_schema: schema.clone(),
-            functions,
-            agent: config.options,
-            session: text(config.session),
-            max_cost_usd: None,
-            cwd: Some(cx.workspace.clone()),
-        };
+    /// `Invalid` for a name that does not exist or a schema that is none, `Unsupported` for what the provider cannot do.
+    pub fn new(
+        cx: &'a StepContext,
+        provider: Arc<dyn Provider>,
+        mut config: Config,
+    ) -> Result<Self, StepError> {
+        let tools = request::tools(cx, &config)?;
+        let schema = request::schema(&mut config);
+        let expect = config.expect.take().unwrap_or_default();
+        expect.check(cx)?;
+        let (session, memory, extraction) =
+            (config.session.take(), std::mem::take(&mut config.memory), config.extraction.take());
+        let (mode, repair_attempts) = (config.validation_mode, config.repair_attempts);
+        let tool_turns = config.max_turns.unwrap_or(TOOL_TURNS);
+        let request = request::build(cx, config, schema.as_ref(), &tools, &*provider)?;
         Ok(Self {
             cx,
+            able: provider.capabilities(),
             provider,
             tools,
             request,
             expected: schema.map(Expected::new).transpose()?,
-            mode: config.validation_mode,
-            repair_attempts: config.repair_attempts,
-            tool_turns: config.max_turns.unwrap_or(TOOL_TURNS),
+            mode,
+            repair_attempts,
+            tool_turns,
+            session,
+            memory,
+            extraction,
+            expect,
+            before: Vec::new(),
+            told: None,
+            said: Vec::new(),
+            known: 0,
             usage: Usage::default(),
+            warnings: Vec::new(),
             calls: Vec::new(),
         })
     }
 
-    /// Asks `text` and goes on until the answer is what was asked for.
+    /// Asks and goes on until the answer is what was asked for.
     ///
     /// # Errors
-    /// The provider's; `Schema` when the repairs are used up; `Budget` when the turns with tools are; a tool's, when
-    /// the model can do nothing about it.
-    pub async fn run(mut self, text: String) -> Result<StepOutput, StepError> {
-        self.request.messages.push(Message::user(text));
+    /// The provider's; `Schema` when the repairs are used up or an expectation is not met; `Budget` when turns are used up;
+    /// a tool's, when the model can do nothing about it.
+    pub async fn run(mut self, asked: Asked) -> Result<StepOutput, StepError> {
+        self.warnings = asked.warnings;
+        let turn = self.begin(asked.continues).await?;
+        self.said.push(Message { role: Role::User, content: asked.content });
+        session::check_length(&self.memory, &self.messages())?;
+        let before = self.expect.before(self.cx).await?;
+        let (answer, data) = self.until_it_fits().await?;
+        let looked = Looked { text: &answer.text, data: data.as_ref() };
+        self.expect.hold(self.cx, &looked, before.as_ref()).await?;
+        if let Some(turn) = turn {
+            let mut said = std::mem::take(&mut self.said);
+            said.push(without_open_calls(answer.to_message()));
+            let (session, usage) = (answer.session_id.clone(), self.usage);
+            turn.end(self.cx, said, Answered { provider: self.provider.name(), session, usage }).await?;
+        }
+        Ok(self.output(answer, data))
+    }
+
+    /// Takes the session that this prompt is a turn of.
+    async fn begin(&mut self, continues: Option<String>) -> Result<Option<Turn>, StepError> {
+        let turn = match (continues, &self.session) {
+            (Some(name), _) => match Turn::resume(self.cx, &name).await? {
+                Some(turn) => turn,
+                // No session of ours: the provider may know it.
+                None if self.able.sessions => {
+                    self.request.session = Some(name);
+                    return Ok(None);
+                }
+                None => {
+                    return Err(StepError::invalid(format!("there is no session `{name}` to go on with"))
+                        .help("name one that a step before has begun; `pipeline sessions list` shows those that persist"));
+                }
+            },
+            (None, Some(config)) => Turn::begin(self.cx, config).await?,
+            (None, None) => return Ok(None),
+        };
+        let history = turn.history(self.provider.name(), &self.able, &self.memory);
+        self.request.session = history.session;
+        self.before = history.messages;
+        self.told = history.told;
+        Ok(Some(turn))
+    }
+
+    /// What the next call carries: all that was said, or what the provider's own session does not know.
+    fn messages(&self) -> Vec<Message> {
+        let mut messages = if self.request.session.is_some() { Vec::new() } else { self.before.clone() };
+        let first = messages.len();
+        let known = if self.request.session.is_some() { self.known } else { 0 };
+        messages.extend(self.said.iter().skip(known).cloned());
+        if let (Some(told), 0, Some(message)) = (&self.told, known, messages.get_mut(first)) {
+            message.content.insert(0, Content::Text { text: told.clone() });
+        }
+        messages
+    }
+
+    /// The answer that fits, and its JSON.
+    async fn until_it_fits(&mut self) -> Result<(ModelAnswer, Option<Value>), StepError> {
         let mut turns = 0;
         let mut repairs = 0;
         loop {
+            self.request.messages = self.messages();
             let answer = self.ask().await?;
             self.keep_files(&answer).await?;
             let wanted = self.sort_calls(&answer.function_calls);
@@ -116,28 +178,41 @@ impl<'a> Conversation<'a> {
                 if turns >= self.tool_turns {
                     return Err(self.too_many_turns(turns, &wanted));
                 }
-                self.use_tools(&answer, &wanted).await?;
+                let results = self.use_tools(&answer.function_calls).await?;
+                self.go_on(&answer, results);
                 continue;
             }
             let misfit = match self.data(&answer) {
-                Ok(data) => return Ok(self.output(answer, data, Vec::new())),
+                Ok(data) => return Ok((answer, data)),
                 Err(misfit) => misfit,
             };
             if repairs < self.repair_attempts {
                 repairs += 1;
                 self.cx.progress.note(&format!("the answer does not fit its schema: repair {repairs}"));
                 let repair = self.expected.as_ref().map_or_else(String::new, |e| e.repair(&misfit));
-                self.request.messages.extend([answer.to_message(), Message::user(repair)]);
+                let mut content: Vec<Content> = answer.function_calls.iter().map(handed_back).collect();
+                content.push(Content::Text { text: repair });
+                self.go_on(&answer, content);
                 continue;
             }
             return match (self.mode, misfit.found.clone()) {
                 (ValidationMode::Loose, Some(found)) => {
-                    let warning = format!("the answer does not fit its schema:\n{}", misfit.list());
-                    Ok(self.output(answer, Some(found), vec![warning]))
+                    self.warnings.push(format!("the answer does not fit its schema:\n{}", misfit.list()));
+                    Ok((answer, Some(found)))
                 }
                 _ => Err(misfit.error(repairs, &json!(self.usage))),
             };
         }
+    }
+
+    /// The answer has been heard, and this is said next.
+    fn go_on(&mut self, answer: &ModelAnswer, content: Vec<Content>) {
+        self.said.push(answer.to_message());
+        if let Some(session) = answer.session_id.as_ref().filter(|_| self.able.sessions) {
+            self.request.session = Some(session.clone());
+            self.known = self.said.len();
+        }
+        self.said.push(Message { role: Role::User, content });
     }
 
     /// One model call: once, whatever crashes.
@@ -159,11 +234,11 @@ impl<'a> Conversation<'a> {
 
     /// Files that an agent wrote somewhere else than on this machine's disk come with the answer.
     async fn keep_files(&self, answer: &ModelAnswer) -> Result<(), StepError> {
-        let dirs = &self.cx.run.dirs;
-        let roots = Roots::write_below(&dirs.workspace);
+        let workspace = &self.cx.workspace;
+        let roots = Roots::write_below(workspace);
         for (name, text) in &answer.files {
             let name = Path::new(name);
-            let (dir, below) = roots.open(name, &dirs.workspace)?;
+            let (dir, below) = roots.open(name, workspace)?;
             atomic::write(&dir, &below, text.as_bytes()).await.map_err(|e| roots.failure(name, &e))?;
         }
         Ok(())
@@ -181,10 +256,14 @@ impl<'a> Conversation<'a> {
         self.tools.iter().find(|t| t.spec().name == name)
     }
 
-    /// Executes the calls in order and tells the model their results.
-    async fn use_tools(&mut self, answer: &ModelAnswer, wanted: &[FunctionCall]) -> Result<(), StepError> {
+    /// Executes the calls in order; what the model is told of every one of them.
+    async fn use_tools(&mut self, calls: &[FunctionCall]) -> Result<Vec<Content>, StepError> {
         let mut told = Vec::new();
-        for call in wanted {
+        for call in calls {
+            if self.tool(&call.name).is_none() {
+                told.push(handed_back(call));
+                continue;
+            }
             let (content, is_error) = match self.use_tool(call).await? {
                 Ok(output) => (content(&output), false),
                 Err(error) => (format!("{}: {}", error.kind.name(), error.message), true),
@@ -192,9 +271,7 @@ impl<'a> Conversation<'a> {
             let (id, name) = (call.id.clone(), call.name.clone());
             told.push(Content::ToolResult { id, name, content, is_error });
         }
-        self.request.messages.push(answer.to_message());
-        self.request.messages.push(Message { role: Role::User, content: told });
-        Ok(())
+        Ok(told)
     }
 
     /// One tool call, as an effect. What the model can react to is a result, and is recorded like one.
@@ -238,8 +315,11 @@ impl<'a> Conversation<'a> {
     }
 
     /// The step's value: the language page's row for `prompt`.
-    fn output(self, answer: ModelAnswer, data: Option<Value>, warnings: Vec<String>) -> StepOutput {
+    fn output(self, answer: ModelAnswer, data: Option<Value>) -> StepOutput {
         let usage = self.usage;
+        let extraction = self.extraction.as_ref().map(|e| e.of(&answer.text));
+        let mut warnings = self.warnings;
+        warnings.extend(answer.warnings);
         let cost = usage.cost_usd.filter(|_| usage.unpriced_calls == 0);
         let mut value = serde_json::Map::new();
         value.insert("text".to_owned(), answer.text.into());
@@ -266,18 +346,27 @@ impl<'a> Conversation<'a> {
         if let Value::Object(rest) = rest {
             value.extend(rest);
         }
+        if let Some(extraction) = extraction {
+            value.insert("extraction".to_owned(), extraction);
+        }
         StepOutput { usage, warnings, ..StepOutput::ok(Value::Object(value)) }
     }
 }
 
-fn tool(cx: &StepContext, name: &str) -> Result<Arc<dyn Tool>, StepError> {
-    cx.services.tools.get(name).ok_or_else(|| {
-        let known: Vec<String> = cx.services.tools.list().into_iter().map(|t| t.name).collect();
-        StepError::invalid(format!("there is no tool `{name}`")).help(match known.as_slice() {
-            [] => "no tool is registered; declare it under `tools` or `mcp_servers`".to_owned(),
-            known => format!("it is one of: {}", known.join(", ")),
-        })
-    })
+/// The result of a declared function: its call goes to the pipeline, and every call needs one.
+fn handed_back(call: &FunctionCall) -> Content {
+    let (id, name) = (call.id.clone(), call.name.clone());
+    Content::ToolResult { id, name, content: HANDED_BACK.to_owned(), is_error: false }
+}
+
+/// The last turn of a conversation, told again later: a call that has no result stands in it as text.
+fn without_open_calls(mut message: Message) -> Message {
+    for content in &mut message.content {
+        if let Content::ToolCall(call) = content {
+            *content = Content::Text { text: format!("(calls {} with {})", call.name, call.arguments) };
+        }
+    }
+    message
 }
 
 /// Whether a model can react to a tool's error: by other arguments, another tool, or without it. Anything else is the

@@ -1,6 +1,7 @@
-//! Which files a path in a prompt means, and their text.
+//! Which files a path in a prompt means, and what is in them.
 //!
-//! Owns finding (one file, a directory, a glob), the order and the decoding. Must not know parts or models.
+//! Owns finding (one file, a directory, a glob), the order and the decoding: text, or an image or PDF as it is. Must not
+//! know parts or models.
 //! Every path is confined: see `confine.rs`.
 
 use std::io;
@@ -13,19 +14,33 @@ use pipeline_core::step::StepContext;
 
 use crate::confine::Roots;
 use crate::file_cache::FileCache;
-use crate::prompt::config::Encoding;
+use crate::prompt::part::Encoding;
 
 /// Most files that one path may mean.
 const MOST_FILES: usize = 10_000;
 
-/// A file's text and the path that it is headed by.
+/// Files that go as they are, by the ending of their names.
+const MEDIA: [&str; 6] = ["png", "jpg", "jpeg", "gif", "webp", "pdf"];
+
+/// A file and the path that it is headed by.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TextFile {
+pub(super) struct Found {
     pub shown: String,
-    pub text: String,
+    pub content: FileContent,
 }
 
-/// Every file that `path` means, ordered by path, decoded.
+/// What is in a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FileContent {
+    Text(String),
+    /// An image or a PDF.
+    Media {
+        media_type: &'static str,
+        bytes: std::sync::Arc<[u8]>,
+    },
+}
+
+/// Every file that `path` means, ordered by path.
 ///
 /// # Errors
 /// `Denied` outside of what may be read, `Environment` when there is none, `Invalid` when it is not text,
@@ -35,7 +50,7 @@ pub(super) async fn read(
     cache: &FileCache,
     path: &str,
     encoding: Encoding,
-) -> Result<Vec<TextFile>, StepError> {
+) -> Result<Vec<Found>, StepError> {
     let written = Path::new(path);
     if path.trim().is_empty() {
         return Err(StepError::invalid("the `path` of a file part is empty"));
@@ -63,7 +78,7 @@ async fn found(
     written: &Path,
     base: &Path,
     encoding: Encoding,
-) -> Result<Vec<TextFile>, StepError> {
+) -> Result<Vec<Found>, StepError> {
     let roots = Roots::read(cx);
     let (dir, below) = roots.open(written, base)?;
     let fail = |path: &Path, error: &io::Error| failure(&roots, path, error);
@@ -72,8 +87,8 @@ async fn found(
         Ok(_) => {
             let absolute = base.join(written);
             let file = read_one(cache, &dir, &below, &absolute, encoding);
-            let text = file.await.map_err(|e| e.told(written, &fail))?;
-            return Ok(vec![TextFile { shown: written.display().to_string(), text }]);
+            let content = file.await.map_err(|e| e.told(written, &fail))?;
+            return Ok(vec![Found { shown: written.display().to_string(), content }]);
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => match split_glob(written) {
             Some((start, pattern)) => Wanted::below(&start, Some(matcher(&pattern)?)),
@@ -93,9 +108,9 @@ async fn found(
     for name in names {
         let shown = wanted.start.join(&name);
         let absolute = base.join(&shown);
-        let text = read_one(cache, &start, &name, &absolute, encoding);
-        let text = text.await.map_err(|e| e.told(&shown, &fail))?;
-        files.push(TextFile { shown: shown.display().to_string(), text });
+        let file = read_one(cache, &start, &name, &absolute, encoding);
+        let content = file.await.map_err(|e| e.told(&shown, &fail))?;
+        files.push(Found { shown: shown.display().to_string(), content });
     }
     Ok(files)
 }
@@ -165,21 +180,26 @@ async fn walk(
     Ok(files)
 }
 
-/// Why a file gave no text.
-enum NoText {
+/// Why a file gave nothing.
+enum NoContent {
     System(io::Error),
     Encoding(usize),
+    Media(String),
 }
 
-impl NoText {
+impl NoContent {
     fn told(&self, path: &Path, fail: &impl Fn(&Path, &io::Error) -> StepError) -> StepError {
         match self {
             Self::System(error) => fail(path, error),
             Self::Encoding(place) => {
                 let message = format!("`{}` is not UTF-8 text (at byte {place})", path.display());
                 StepError::invalid(message).help(
-                    "give its `encoding`, for example `latin-1`; images and PDFs cannot be sent as text",
+                    "give its `encoding`, for example `latin-1`; images and PDFs are known by their names (.png, .pdf)",
                 )
+            }
+            Self::Media(ending) => {
+                let message = format!("`{}` is named .{ending} and is neither image nor PDF", path.display());
+                StepError::invalid(message).help("give it the name that fits what it is")
             }
         }
     }
@@ -191,16 +211,35 @@ async fn read_one(
     below: &Path,
     absolute: &Path,
     encoding: Encoding,
-) -> Result<String, NoText> {
+) -> Result<FileContent, NoContent> {
     let absolute = crate::confine::lexical(absolute);
-    let bytes = cache.read(dir, below, &absolute).await.map_err(NoText::System)?;
-    match encoding {
-        Encoding::Latin1 => Ok(bytes.iter().map(|b| char::from(*b)).collect()),
-        Encoding::Utf8 => {
-            let text = std::str::from_utf8(&bytes).map_err(|e| NoText::Encoding(e.valid_up_to()))?;
-            Ok(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())
-        }
+    let bytes = cache.read(dir, below, &absolute).await.map_err(NoContent::System)?;
+    let ending = below.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    if MEDIA.contains(&ending.as_str()) {
+        let media_type = media_type(&bytes).ok_or(NoContent::Media(ending))?;
+        return Ok(FileContent::Media { media_type, bytes });
     }
+    let text = match encoding {
+        Encoding::Latin1 => bytes.iter().map(|b| char::from(*b)).collect(),
+        Encoding::Utf8 => {
+            let text = std::str::from_utf8(&bytes).map_err(|e| NoContent::Encoding(e.valid_up_to()))?;
+            text.strip_prefix('\u{feff}').unwrap_or(text).to_owned()
+        }
+    };
+    Ok(FileContent::Text(text))
+}
+
+/// What the first bytes say; a name may be wrong.
+fn media_type(bytes: &[u8]) -> Option<&'static str> {
+    let is = |at: usize, mark: &[u8]| bytes.get(at..at + mark.len()) == Some(mark);
+    Some(match bytes {
+        _ if is(0, b"\x89PNG\r\n\x1a\n") => "image/png",
+        _ if is(0, b"\xff\xd8\xff") => "image/jpeg",
+        _ if is(0, b"GIF8") => "image/gif",
+        _ if is(0, b"RIFF") && is(8, b"WEBP") => "image/webp",
+        _ if is(0, b"%PDF-") => "application/pdf",
+        _ => return None,
+    })
 }
 
 fn failure(roots: &Roots, path: &Path, error: &io::Error) -> StepError {

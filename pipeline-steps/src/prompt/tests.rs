@@ -10,14 +10,14 @@ use pipeline_core::error::ErrorKind;
 use pipeline_core::fact::Usage;
 use pipeline_core::path::{OpKey, OpRole, StepPath};
 use pipeline_core::plan::{CompileOptions, compile};
-use pipeline_core::provider::{Message, ModelAnswer, Role};
+use pipeline_core::provider::{Capabilities, Message, ModelAnswer, Role};
 use pipeline_core::source::SourceRef;
 use pipeline_core::step::EffectPort;
 use pipeline_core::store::StoredSources;
 use serde_json::json;
 
 use super::*;
-use crate::fixture::{Fixture, Script, answer, calling, read};
+use crate::fixture::{Fixture, Script, answer, calling, read, service};
 
 /// Runs the step with provider `test`; `with` may leave out the provider.
 async fn run_in(cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
@@ -61,9 +61,10 @@ async fn every_parameter_reaches_the_provider() {
     let with = json!({
         "prompt": "Hi", "model": "m", "system_prompt": "S", "append_system_prompt": { "a": 1 },
         "temperature": 0.2, "top_p": 0.9, "top_k": 40, "max_output_tokens": 100, "max_turns": 3,
-        "options": { "cwd": "./x" }, "session": "s0", "tools": ["shout"],
+        "options": { "cwd": "./x", "hooks": null }, "tools": ["shout"],
         "functions": { "f": { "description": "d", "parameters": { "type": "object" } } },
     });
+    let fx = fx.able(Capabilities { options: &["cwd"], ..service() });
     run(&fx, with).await.unwrap();
     let request = &fx.requests()[0];
     assert_eq!(request.model.as_deref(), Some("m"));
@@ -71,8 +72,8 @@ async fn every_parameter_reaches_the_provider() {
     assert_eq!(request.append_system.as_deref(), Some("{\"a\":1}"));
     assert_eq!((request.temperature, request.top_p, request.top_k), (Some(0.2), Some(0.9), Some(40)));
     assert_eq!((request.max_output_tokens, request.max_turns), (Some(100), Some(3)));
-    assert_eq!(request.agent["cwd"], "./x");
-    assert_eq!(request.session.as_deref(), Some("s0"));
+    assert_eq!(Value::Object(request.agent.clone()), json!({ "cwd": "./x" }));
+    assert_eq!(request.session, None);
     let names: Vec<&str> = request.functions.iter().map(|f| f.name.as_str()).collect();
     assert_eq!(names, ["f", "shout"]);
 }
@@ -216,7 +217,9 @@ fn findings(text: &str) -> Vec<String> {
     for step in crate::builtin(Arc::default()) {
         catalog.add_step(step).unwrap();
     }
-    catalog.add_provider(Arc::new(Script::new("claude", Vec::new()))).unwrap();
+    for name in ["claude", "gemini"] {
+        catalog.add_provider(Arc::new(Script::new(name, Vec::new()))).unwrap();
+    }
     let files = BTreeMap::from([("p".to_owned(), ("p.yaml".to_owned(), text.to_owned()))]);
     let loader = StoredSources { root: "p".to_owned(), files, links: Vec::new() };
     let all = match compile(&loader, &SourceRef::Path("p".to_owned()), &catalog, &CompileOptions::default()) {
@@ -239,10 +242,12 @@ workflow:
   name: w
   inputs: { show: { type: boolean, default: true } }
   functions: { f: { description: d, parameters: { type: object } } }
+  agents: { reviewer: { description: d, prompt: p, tools: [Read] } }
   steps:
     - { name: a, type: prompt, provider: claude, prompt: Hi }
     - name: b
-      type: claude
+      type: prompt
+      provider: gemini
       model: m
       system_prompt: 'for {{ steps.a.text }}'
       temperature: 0.5
@@ -254,15 +259,38 @@ workflow:
       validation_mode: loose
       json: true
       session: s
-      tools: [f]
-      claude_options: { cwd: ./x, allowed_tools: [Read] }
+      tools: [f, other]
+      fallback: [other, { provider: gemini, model: third }]
       output_schema: { type: object, properties: { a: { type: string } } }
+      extraction: { format: summary, post_processing: [extract_links], max_summary_length: 10, include_metadata: true }
+      expect:
+        files_changed: ['*.md']
+        command_ok: [make, test]
+        text_matches: '{{ steps.a.text }}'
+        json_schema: { type: object }
+        max_diff_lines: 10
       prompt:
         - just text
         - { type: static, content: '{{ steps.a.text }}', condition: '{{ inputs.show }}' }
         - { type: file, path: 'x*.md', variables: { A: '{{ steps.a.text }}' }, inject_as: X, encoding: latin1 }
         - { type: previous_response, step: a, max_length: 10, inject_as: Y }
+        - { type: previous_response, step: a, extract: 'items[*].name', strict: false, summary: true }
+        - type: previous_response
+          step: a
+          extract_with: content_extractor
+          format: structured
+          post_processing: [extract_code_blocks, generate_summary]
+        - { type: session_context, session_name: s, include_last_n: 3 }
+        - { type: claude_continue, new_prompt: 'go on', session_id: s }
         - { type: value, value: steps.a, when: inputs.show }
+    - name: c
+      type: claude
+      preset: analysis
+      session_config: { session_name: s, persist: true, continue_on_restart: false, max_turns: 9, description: d }
+      claude_options: { cwd: ./x, allowed_tools: [Read], timeout_seconds: 5, permission_mode: acceptEdits }
+      memory_config: { auto_compact: true, compact_threshold: 10, max_context_length: 100 }
+      prompt:
+        - { type: claude_continue, new_prompt: 'go on' }
 ";
 
 #[test]

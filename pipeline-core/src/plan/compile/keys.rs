@@ -9,6 +9,7 @@ use crate::document::{Entry, Node, NodeKind};
 
 /// Keys of the original that never had an effect: accepted with a note.
 const NO_EFFECT: [&str; 22] = [
+    "environment_aware",
     "print",
     "pass_through_streaming",
     "role",
@@ -19,7 +20,6 @@ const NO_EFFECT: [&str; 22] = [
     "debug_mode",
     "telemetry_enabled",
     "cost_tracking",
-    "environment_aware",
     "checkpoint_enabled",
     "checkpoint_frequency",
     "enable_tracing",

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Span, closest};
-use crate::document::Node;
+use crate::document::{Entry, Node};
 use crate::expr::Read;
 use crate::plan::compile::Compiler;
 use crate::plan::{InputKind, InputPlan, Retry};
@@ -57,6 +57,8 @@ pub(super) struct PipelineScope {
     pub(super) retry: Option<Retry>,
     /// `environment.mode`.
     pub(super) mode: Option<Node>,
+    /// Keys of the workflow that reach its Claude steps.
+    pub(super) agent: Vec<Entry>,
 }
 
 /// The first steps of a list: those whose values can be read from a place. A prefix costs the same for every step of a

@@ -75,35 +75,8 @@ impl Compiler<'_> {
         delays(&mut keys, &mut retry, report);
         let mut on = keys.texts("retry_conditions", report);
         on.extend(keys.texts("retry_on", report));
-        if let Some(fallback) = keys.get("fallback_action") {
-            let known = [
-                "graceful_degradation",
-                "cached_response",
-                "use_cached_response",
-                "simplified_prompt",
-                "emergency_response",
-                "mock_response",
-                "skip",
-                "fail",
-            ];
-            let given = fallback.as_text().unwrap_or_default();
-            let finding = if known.contains(&given) {
-                Diagnostic::warning(
-                    "E0112",
-                    fallback.span,
-                    "`fallback_action` is not built yet: the step fails",
-                )
-                .help("use `on_error` to give a value or steps instead")
-            } else {
-                let finding =
-                    Diagnostic::error("E0104", fallback.span, format!("there is no fallback `{given}`"));
-                match closest(given, known) {
-                    Some(near) => finding.suggest(near),
-                    None => finding.help(format!("it is one of {}", known.join(", "))),
-                }
-            };
-            report.push(finding);
-        }
+        // Read by `normalise/model/robust.rs`; what is no model step is told in `steps.rs`.
+        keys.know(&["fallback_action"]);
         keys.finish("`retry_config`", self.options.lenient, &mut self.report);
         self.kinds(&mut retry, &on);
         retry

@@ -237,7 +237,9 @@ fn lacks(field: &Entry, can: &Capabilities) -> Option<&'static str> {
 fn unknown_option(provider: &str, entry: &Entry, can: &Capabilities) -> Option<Diagnostic> {
     // These steer this program, or are made into other options before a call.
     let is_ours = entry.key == "preset";
-    if can.options.contains(&entry.key.as_str()) || (can.agent && is_ours) {
+    // A fallback takes an option away by setting it to nothing.
+    let is_set = entry.value.kind != NodeKind::Null;
+    if !is_set || can.options.contains(&entry.key.as_str()) || (can.agent && is_ours) {
         return None;
     }
     let message = format!("`{provider}` has no option `{}`", entry.key);

@@ -259,6 +259,7 @@ impl Compiler<'_> {
         let on_error = keys.get("on_error").map_or(OnError::Fail, |n| self.on_error(n, place));
         let keys_lack_on_error = keys.get("on_error").is_none();
         let is_control = CONTROL.contains(&written);
+        self.check_fallback_action(node, written);
         let mut made = Made { limit: timeout.or(is_control.then_some(None)), retry, ..Made::default() };
         let body = if is_control {
             self.control(node, written, &mut keys, place)
@@ -355,10 +356,22 @@ impl Compiler<'_> {
         self.mode_preset(written, &mut entries);
         let functions = std::mem::take(&mut self.scope.functions);
         let defaults = self.scope.defaults.take();
-        let around = Surroundings { defaults: defaults.as_ref(), functions: &functions };
+        let agent = std::mem::take(&mut self.scope.agent);
+        let (catalog, own) = (self.catalog, self.scope.providers.clone());
+        let able = |name: &str| match own.get(name) {
+            Some(kind) => catalog.kind(kind).map(|k| k.capabilities.clone()),
+            None => catalog.provider(name).map(|p| p.capabilities()),
+        };
+        let around = Surroundings {
+            defaults: defaults.as_ref(),
+            functions: &functions,
+            agent: &agent,
+            capabilities: &able,
+        };
         let normal = normalise::leaf(written, node, entries.clone(), &around, &mut self.report);
         self.scope.functions = functions;
         self.scope.defaults = defaults;
+        self.scope.agent = agent;
         let (kind, entries, overlays) = match normal {
             Some(normal) => {
                 if let (None, Some(entry)) = (&made.limit, &normal.timeout) {
@@ -407,6 +420,16 @@ impl Compiler<'_> {
             || self.scope.defaults.as_ref().is_some_and(|d| d.get("claude_preset").is_some());
         if let Some(mode) = self.scope.mode.clone().filter(|_| written == "claude_smart" && !has_preset) {
             entries.push(Entry { key: "preset".to_owned(), key_span: mode.span, value: mode });
+        }
+    }
+
+    /// Only model steps have answers that something can stand in for.
+    fn check_fallback_action(&mut self, node: &Node, written: &str) {
+        let action = node.get("retry_config").and_then(|n| n.entry("fallback_action"));
+        if let Some(entry) = action.filter(|_| !normalise::is_model(written)) {
+            let message = format!("a `{written}` step has no `fallback_action`");
+            let finding = Diagnostic::error("E0101", entry.key_span, message);
+            self.report.push(finding.help("give it `on_error`: a value, or steps that run instead"));
         }
     }
 

@@ -17,16 +17,7 @@ use crate::source::SourceRef;
 const MOST_PIPELINES: usize = 1000;
 
 /// Keys of the workflow that are known and not built yet.
-const LATER: [&str; 8] = [
-    "tools",
-    "mcp_servers",
-    "agents",
-    "hooks",
-    "enable_skills",
-    "setting_sources",
-    "enable_context_management",
-    "memory_config",
-];
+const LATER: [&str; 1] = ["tools"];
 
 impl Compiler<'_> {
     /// The root file.
@@ -195,6 +186,12 @@ impl Compiler<'_> {
             }
         }
         self.provider_entries(&mut keys);
+        for key in normalise::OF_CLAUDE {
+            if let Some(entry) = keys.entry(key) {
+                self.scope.agent.retain(|e| e.key != key);
+                self.scope.agent.push(entry.clone());
+            }
+        }
         self.defaults(&mut keys);
         for key in ["functions", "gemini_functions"] {
             for entry in keys.get(key).map(Node::entries).unwrap_or_default() {
@@ -447,6 +444,8 @@ fn inherited(outer: &PipelineScope, child: Option<&Inherits>) -> PipelineScope {
         scope.default_spans.clone_from(&outer.default_spans);
         scope.mode.clone_from(&outer.mode);
         scope.providers.clone_from(&outer.providers);
+        scope.agent.clone_from(&outer.agent);
+        scope.mode.clone_from(&outer.mode);
     }
     if inherits.functions {
         scope.functions.clone_from(&outer.functions);
