@@ -49,7 +49,7 @@ pub(super) struct Conversation<'a> {
     expect: Expect,
     /// What was said before, by earlier turns of the session.
     before: Vec<Message>,
-    /// The same as text, for an agent that can only be asked.
+    /// What is left of turns that are left out, as text before the prompt.
     told: Option<String>,
     /// What is said in this turn.
     said: Vec<Message>,

@@ -38,7 +38,7 @@ pub(super) struct History {
     pub session: Option<String>,
     /// What was said, turn by turn, for a provider that is told again.
     pub messages: Vec<Message>,
-    /// What was said, as text before the prompt, for an agent that can only be asked.
+    /// What is left of turns that are left out, when nothing else is sent of the history.
     pub told: Option<String>,
 }
 
@@ -142,13 +142,6 @@ impl Turn {
             let is_foreign =
                 |c: &Content| matches!(c, Content::Opaque { provider: by, .. } if by != provider);
             message.content.retain(|c| !is_foreign(c));
-        }
-        if able.agent {
-            let told = [dropped, (!messages.is_empty()).then(|| told(&messages))];
-            let told: Vec<String> = told.into_iter().flatten().collect();
-            let told = (!told.is_empty())
-                .then(|| format!("What was said before:\n\n{}\n\nGo on with this:", told.join("\n\n")));
-            return History { told, ..History::default() };
         }
         match (dropped, messages.first_mut()) {
             // Turns alternate: what is left of the others stands before the first question that is kept.

@@ -67,7 +67,13 @@ impl Model<'_> {
                 "fallback_model" => self.fallback_model = Some(entry.clone()),
                 "temperature" => self.if_able("temperature", entry, report),
                 "max_tokens" => self.if_able("max_output_tokens", entry, report),
-                key if MEMORY.contains(&key) => self.memory(entry, report),
+                key if MEMORY.contains(&key) => {
+                    self.memory(entry, report);
+                    // An agent that shortens its own conversations is told too.
+                    if self.able.as_ref().is_some_and(|able| able.options.contains(&key)) {
+                        self.agent_option(entry, origin, report);
+                    }
+                }
                 key if AGENT.contains(&key) || SERVICE.contains(&key) => {
                     self.agent_option(entry, origin, report);
                 }

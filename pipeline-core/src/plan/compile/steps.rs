@@ -433,8 +433,12 @@ impl Compiler<'_> {
         }
     }
 
-    /// Whether a leaf asks an agent, which may write files by itself.
+    /// Whether a leaf asks an agent, which may write files by itself. Turns of a session are taken one at a time, and an
+    /// agent finds its sessions only where it began them: they share the run's workspace.
     fn is_agent(&self, kind: &str, entries: &[Entry]) -> bool {
+        if entries.iter().any(|e| e.key == "session") {
+            return false;
+        }
         let name = entries.iter().find(|e| e.key == "provider").and_then(|e| e.value.as_text());
         kind == "prompt"
             && name.and_then(|n| self.catalog.provider(n)).is_some_and(|p| p.capabilities().agent)
