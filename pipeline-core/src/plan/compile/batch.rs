@@ -83,7 +83,12 @@ impl Compiler<'_> {
         };
         keys.know(&["prompt"]);
         keys.forget(entries.iter().map(|e| e.key.clone()).collect());
-        let kind = if written == "parallel" { "prompt" } else { "claude" };
+        let kind = match written {
+            "parallel" => "prompt",
+            // Its tasks have the preset that a smart step has.
+            "claude_batch" => "claude_smart",
+            _ => "claude",
+        };
         let shared = Shared { kind, entries, prompt: node.get("prompt"), timeout };
         let mut place = place.clone();
         place.previous = None;
