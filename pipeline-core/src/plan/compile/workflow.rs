@@ -445,7 +445,6 @@ fn inherited(outer: &PipelineScope, child: Option<&Inherits>) -> PipelineScope {
         scope.mode.clone_from(&outer.mode);
         scope.providers.clone_from(&outer.providers);
         scope.agent.clone_from(&outer.agent);
-        scope.mode.clone_from(&outer.mode);
     }
     if inherits.functions {
         scope.functions.clone_from(&outer.functions);
