@@ -14,6 +14,7 @@ mod deps;
 mod codegen;
 mod conformance;
 mod compare_code;
+mod claude_tour;
 mod ci;
 
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ Tasks:
                       the program against a folder of pipeline files (default: examples)
   compare-code [--release]
                       what codebase_query finds, against the parsers of Python and TypeScript and ctags; fetches sources
+  claude-tour [--server SCRIPT]
+                      the real agent CLI, fetched from its registry, driven by the program against a fake server
   stages              the stages of ci";
 
 /// What the command line asks for.
@@ -50,6 +53,7 @@ enum Task {
     Codegen { check: bool },
     Conformance { folder: Option<String>, release: bool },
     CompareCode { release: bool },
+    ClaudeTour { server: Option<String> },
 }
 
 fn main() -> ExitCode {
@@ -77,6 +81,7 @@ fn parse(args: &[String]) -> Result<Task> {
         "codegen" => Task::Codegen { check: false },
         "conformance" => Task::Conformance { folder: None, release: false },
         "compare-code" => Task::CompareCode { release: false },
+        "claude-tour" => Task::ClaudeTour { server: None },
         other => bail!("there is no task `{other}`\n\n{USAGE}"),
     };
     while let Some(arg) = rest.next() {
@@ -88,6 +93,7 @@ fn parse(args: &[String]) -> Result<Task> {
                 options.only.extend(stages.split(',').map(str::to_owned));
             }
             (Task::Deps { fix }, "--fix") => *fix = true,
+            (Task::ClaudeTour { server }, "--server") => *server = rest.next().map(str::to_owned),
             (Task::Codegen { check }, "--check") => *check = true,
             (Task::Conformance { release, .. } | Task::CompareCode { release }, "--release") => {
                 *release = true;
@@ -124,6 +130,7 @@ fn perform(task: Task) -> Result<bool> {
         Task::Conformance { folder, release } => {
             conformance::run(&Repo::find()?, folder.as_deref(), release)?
         }
+        Task::ClaudeTour { server } => claude_tour::run(&Repo::find()?, server.as_deref())?,
         Task::CompareCode { release } => compare_code::run(&Repo::find()?, release)?,
     };
     match verdict {
