@@ -15,6 +15,7 @@ mod codegen;
 mod conformance;
 mod compare_code;
 mod claude_tour;
+mod referee;
 mod ci;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ Tasks:
                       what codebase_query finds, against the parsers of Python and TypeScript and ctags; fetches sources
   claude-tour [--server SCRIPT]
                       the real agent CLI, fetched from its registry, driven by the program against a fake server
+  referee [SCRIPT]    the vendors' own Python clients judge `pipeline mock-server`; fetches them
   stages              the stages of ci";
 
 /// What the command line asks for.
@@ -54,6 +56,7 @@ enum Task {
     Conformance { folder: Option<String>, release: bool },
     CompareCode { release: bool },
     ClaudeTour { server: Option<String> },
+    Referee { script: Option<String> },
 }
 
 fn main() -> ExitCode {
@@ -82,6 +85,7 @@ fn parse(args: &[String]) -> Result<Task> {
         "conformance" => Task::Conformance { folder: None, release: false },
         "compare-code" => Task::CompareCode { release: false },
         "claude-tour" => Task::ClaudeTour { server: None },
+        "referee" => Task::Referee { script: None },
         other => bail!("there is no task `{other}`\n\n{USAGE}"),
     };
     while let Some(arg) = rest.next() {
@@ -97,6 +101,9 @@ fn parse(args: &[String]) -> Result<Task> {
             (Task::Codegen { check }, "--check") => *check = true,
             (Task::Conformance { release, .. } | Task::CompareCode { release }, "--release") => {
                 *release = true;
+            }
+            (Task::Referee { script: script @ None }, path) if !path.starts_with('-') => {
+                *script = Some(path.to_owned());
             }
             (Task::Conformance { folder: folder @ None, .. }, dir) if !dir.starts_with('-') => {
                 *folder = Some(dir.to_owned());
@@ -127,6 +134,7 @@ fn perform(task: Task) -> Result<bool> {
         Task::Tidy => tidy::run(&Repo::find()?)?,
         Task::Deps { fix } => deps::run(&Repo::find()?, fix)?,
         Task::Codegen { check } => codegen::run(&Repo::find()?, check)?,
+        Task::Referee { script } => referee::run(&Repo::find()?, script.as_deref())?,
         Task::Conformance { folder, release } => {
             conformance::run(&Repo::find()?, folder.as_deref(), release)?
         }
