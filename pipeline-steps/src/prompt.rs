@@ -23,6 +23,9 @@ mod conversation;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+mod outside_tests;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
