@@ -32,7 +32,7 @@ const QUIET: [(&str, &str); 7] = [
 ];
 
 /// The variable that marks every process of a call.
-const CALL_MARK: &str = "PIPELINE_AGENT_CALL";
+pub(super) const CALL_MARK: &str = "PIPELINE_AGENT_CALL";
 
 /// The variable that marks every process of a logical attempt, the same after a crash.
 const STEP_MARK: &str = "PIPELINE_AGENT_STEP";

@@ -22,7 +22,7 @@ use tokio::process::ChildStdout;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::claude_cli::invocation::Invocation;
+use crate::claude_cli::invocation::{CALL_MARK, Invocation};
 use crate::claude_cli::line::{self, Init, Line};
 use crate::claude_cli::sweep;
 use crate::claude_cli::verdict::{Ended, Told};
@@ -105,9 +105,12 @@ pub(super) fn start(
     cx: &StepContext,
     clock: Arc<dyn Clock>,
 ) -> Result<ModelStream, StepError> {
+    // An earlier process of this program may have been killed in this attempt and not have cleaned up. The number of the
+    // attempt does not tell: a beginning that waited for its flush is not in the journal.
     if cx.attempt > 1 {
-        // An earlier process of this program was killed in this attempt and could not clean up.
         sweep::kill_marked(&invocation.step_mark);
+    } else {
+        sweep::kill_orphans(&invocation.step_mark, CALL_MARK);
     }
     let running = invocation.command.spawn()?;
     let mut family = Family { running, mark: invocation.call_mark };

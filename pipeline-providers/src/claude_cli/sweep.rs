@@ -11,8 +11,30 @@ const PASSES: u32 = 50;
 /// Kills every process whose environment has the entry `mark` (`NAME=value`), until a pass finds none. Only where there is
 /// `/proc`; elsewhere it does nothing.
 pub(super) fn kill_marked(mark: &str) {
+    kill_all(|environment| has(environment, mark));
+}
+
+/// Kills what has the entry `mark` and was started by a process of ours that lives no more: `owner` is the name of the
+/// variable that begins with that process's id and a dot.
+pub(super) fn kill_orphans(mark: &str, owner: &str) {
+    kill_all(|environment| has(environment, mark) && is_orphan(environment, owner));
+}
+
+fn has(environment: &[u8], entry: &str) -> bool {
+    environment.split(|byte| *byte == 0).any(|given| given == entry.as_bytes())
+}
+
+fn is_orphan(environment: &[u8], owner: &str) -> bool {
+    let entries = environment.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
+    let mut values = entries.filter_map(|entry| entry.strip_prefix(owner)?.strip_prefix('='));
+    let pid = values.next().and_then(|value| value.split('.').next()?.parse::<i32>().ok());
+    let pid = pid.and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
+}
+
+fn kill_all(is_meant: impl Fn(&[u8]) -> bool) {
     for _ in 0..PASSES {
-        let marked = marked(mark);
+        let marked = marked(&is_meant);
         if marked.is_empty() {
             return;
         }
@@ -24,16 +46,13 @@ pub(super) fn kill_marked(mark: &str) {
     }
 }
 
-/// Living processes, other than this one, that carry the mark.
-fn marked(mark: &str) -> Vec<rustix::process::Pid> {
+/// Living processes, other than this one, whose environment is meant. That of a zombie, or of somebody else's process,
+/// cannot be read.
+fn marked(is_meant: impl Fn(&[u8]) -> bool) -> Vec<rustix::process::Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| *pid != own && carries(*pid, mark)).filter_map(rustix::process::Pid::from_raw).collect()
-}
-
-/// Whether the environment of `pid` has the entry. That of a zombie, or of somebody else's process, cannot be read.
-fn carries(pid: i32, mark: &str) -> bool {
-    let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
-    environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+    let is_one =
+        |pid: &i32| *pid != own && std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|e| is_meant(&e));
+    pids.filter(is_one).filter_map(rustix::process::Pid::from_raw).collect()
 }

@@ -110,3 +110,26 @@ async fn n08a_the_next_attempt_kills_what_the_cut_one_left() {
     assert_eq!(answer.text, "ok");
     gone(&fake).await;
 }
+
+/// Naive: to look at the attempt's number only, which the journal may not know.
+#[tokio::test]
+async fn n08a_what_a_dead_owner_left_is_killed_and_what_a_living_one_does_is_not() {
+    let lines = [init(), assistant("ok"), result("ok", json!({}))];
+    let fake = Fake::new("cat >/dev/null; cat \"$FAKE_DIR/lines\"", &lines);
+    let cx = fake.attempt("orphans", 1);
+    let step = format!("{}/{}/1", cx.run.dirs.run.display(), cx.key.path);
+    // No process has the largest number that a pid can be.
+    let start = |owner: &str| {
+        let mut command = std::process::Command::new("sleep");
+        command.arg("300").env("PIPELINE_AGENT_STEP", &step).env("PIPELINE_AGENT_CALL", owner);
+        command.spawn().unwrap()
+    };
+    let mut orphan = start(&format!("{}.0", i32::MAX));
+    let mut sibling = start(&format!("{}.77", std::process::id()));
+    fake.provider().complete(&asking("hi"), &cx).await.unwrap();
+    assert!(!is_alive(&orphan.id().to_string()));
+    assert!(is_alive(&sibling.id().to_string()));
+    sibling.kill().unwrap();
+    sibling.wait().unwrap();
+    orphan.wait().unwrap();
+}
