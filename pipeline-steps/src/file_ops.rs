@@ -1,12 +1,16 @@
-//! `file_ops`: lists, copies and checks files.
+//! `file_ops`: lists, copies, moves, deletes, converts and checks files.
 //!
 //! Owns the step and its configuration. Paths are relative to the working directory and reached only through
 //! [`crate::confine::Roots`]. Must not know how a copy is undone (`copy.rs`) or how a pattern is walked (`select.rs`).
 
-mod copy;
-mod list;
 mod select;
+mod list;
 mod validate;
+mod wait;
+mod copy;
+mod relocate;
+mod process;
+mod convert;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,16 +51,51 @@ enum Operation {
     List,
     /// Copies files: all of them, or nothing has changed.
     Copy,
+    /// Moves files: all of them, or nothing has changed.
+    Move,
+    /// Deletes files and directories: all of them, or nothing has changed.
+    Delete,
     /// Checks that files are there and how large they are; fails with all that is wrong.
     Validate,
+    /// Makes a CSV, JSON, YAML or XML file of another one.
+    Convert,
+    /// Waits until files are there, or gone.
+    Wait,
+    /// Copies files, a piece at a time; the same as `copy`.
+    StreamCopy,
+    /// Changes a text file, line by line.
+    StreamProcess,
 }
+
+/// Every key beside `operation`.
+const KEYS: [&str; 13] = [
+    "path",
+    "pattern",
+    "recursive",
+    "source",
+    "destination",
+    "files",
+    "format",
+    "infer_types",
+    "processor",
+    "replacement",
+    "gone",
+    "max_wait",
+    "missing_ok",
+];
 
 impl Operation {
     fn name(self) -> &'static str {
         match self {
             Self::List => "list",
             Self::Copy => "copy",
+            Self::Move => "move",
+            Self::Delete => "delete",
             Self::Validate => "validate",
+            Self::Convert => "convert",
+            Self::Wait => "wait",
+            Self::StreamCopy => "stream_copy",
+            Self::StreamProcess => "stream_process",
         }
     }
 
@@ -64,7 +103,11 @@ impl Operation {
     fn keys(self) -> (&'static [&'static str], &'static [&'static str]) {
         match self {
             Self::List => (&[], &["path", "pattern", "recursive"]),
-            Self::Copy => (&["source", "destination"], &["recursive"]),
+            Self::Copy | Self::Move | Self::StreamCopy => (&["source", "destination"], &["recursive"]),
+            Self::Delete => (&["path"], &["recursive", "missing_ok"]),
+            Self::Convert => (&["source", "destination"], &["format", "infer_types"]),
+            Self::Wait => (&["path"], &["gone", "max_wait"]),
+            Self::StreamProcess => (&["source", "processor"], &["destination", "pattern", "replacement"]),
             Self::Validate => (&["files"], &[]),
         }
     }
@@ -75,24 +118,60 @@ impl Operation {
 struct Config {
     /// What to do.
     operation: Operation,
-    /// list: the directory; the working directory when it is left out.
+    /// list: the directory; the working directory when it is left out. delete, wait: a path, a glob, or a list of them.
     #[serde(default)]
-    path: Option<String>,
+    path: Option<OneOrMany>,
     /// list: which files, as a glob on their names, or on their paths below `path` when it has a `/`. Default: `*`.
+    /// stream_process with `replace`: the text that is replaced.
     #[serde(default)]
     pattern: Option<String>,
-    /// list: directories inside, too. copy: directories with all that is in them.
+    /// list: directories inside, too. copy, move, delete: directories with all that is in them.
     #[serde(default)]
     recursive: bool,
-    /// copy: a file, a glob, or a list of them.
+    /// copy, move: a file, a glob, or a list of them. convert, stream_process: a file.
     #[serde(default)]
     source: Option<OneOrMany>,
-    /// copy: the new file; a directory when it ends in `/`, exists as one, or several files are copied.
+    /// The new file; for copy and move a directory when it ends in `/`, exists as one, or several files are meant.
+    /// stream_process: the file itself is changed when this is left out.
     #[serde(default)]
     destination: Option<String>,
     /// validate: the files and what must be true of each.
     #[serde(default)]
     files: Vec<validate::Expected>,
+    /// convert: `FROM_to_TO`, for example `csv_to_json`; by the ends of the names when it is left out.
+    #[serde(default)]
+    format: Option<String>,
+    /// convert from CSV: numbers, `true` and `false` become such where they are spelled as JSON does; else all is text.
+    #[serde(default)]
+    infer_types: bool,
+    /// stream_process: what becomes of each line.
+    #[serde(default)]
+    processor: Option<process::Processor>,
+    /// stream_process with `replace`: what stands in the place of `pattern`; nothing when it is left out.
+    #[serde(default)]
+    replacement: Option<String>,
+    /// wait: until they are gone, not until they are there.
+    #[serde(default)]
+    gone: bool,
+    /// wait: how long at most; until the step's own deadline when it is left out.
+    #[serde(default)]
+    #[schemars(extend("x-kind" = "duration"))]
+    max_wait: Option<f64>,
+    /// delete: a path that is not there is no failure.
+    #[serde(default)]
+    missing_ok: bool,
+}
+
+impl Config {
+    /// The one file that `source` must be.
+    fn one_source(&self, operation: Operation) -> Result<&str, StepError> {
+        match self.source.as_ref().ok_or_else(|| missing(operation, "source"))? {
+            OneOrMany::One(text) => Ok(text),
+            OneOrMany::Many(texts) if texts.len() == 1 => Ok(&texts[0]),
+            OneOrMany::Many(_) => Err(StepError::invalid(format!("`{}` takes one file", operation.name()))
+                .help("use a for_loop for several")),
+        }
+    }
 }
 
 /// A text or a list of texts.
@@ -103,6 +182,15 @@ enum OneOrMany {
     Many(Vec<String>),
 }
 
+impl OneOrMany {
+    fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
 /// The step type `file_ops`.
 pub(crate) struct FileOps;
 
@@ -111,7 +199,7 @@ impl Step for FileOps {
     fn spec(&self) -> StepSpec {
         StepSpec {
             kind: "file_ops",
-            summary: "Lists, copies and checks files, within the directories that the run may use.",
+            summary: "Lists, copies, moves, deletes, converts and checks files, within the directories that the run may use.",
             schema: schemars::schema_for!(Config),
             example: EXAMPLE,
         }
@@ -125,7 +213,7 @@ impl Step for FileOps {
             let message = format!("the operation `{}` needs `{key}`", operation.name());
             cx.error("E0102", node.span, message, &format!("add `{key}: …`"));
         }
-        for key in ["path", "pattern", "recursive", "source", "destination", "files"] {
+        for key in KEYS {
             if let Some(entry) = config.entry(key)
                 && !needed.contains(&key)
                 && !more.contains(&key)
@@ -143,7 +231,12 @@ impl Step for FileOps {
         let work = async {
             let done = match operation {
                 Operation::List => list::list(cx, &config).await?,
-                Operation::Copy => copy::copy(cx, &config).await?,
+                Operation::Copy | Operation::StreamCopy => copy::copy(cx, &config, operation).await?,
+                Operation::Move => relocate::relocate(cx, &config).await?,
+                Operation::Delete => relocate::delete(cx, &config).await?,
+                Operation::Convert => convert::convert(cx, &config).await?,
+                Operation::Wait => wait::wait(cx, &config).await?,
+                Operation::StreamProcess => process::process(cx, &config).await?,
                 Operation::Validate => validate::validate(cx, &config.files)?,
             };
             serde_json::to_value(done).map_err(|e| StepError::new(ErrorKind::Internal, e.to_string()))

@@ -22,6 +22,8 @@ pub mod prompt;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod escapes;
 
 use std::sync::Arc;
 

@@ -10,4 +10,6 @@ mod plain {
     mod transform;
     mod shell;
     mod checkpoint;
+    mod convert;
+    mod moves;
 }

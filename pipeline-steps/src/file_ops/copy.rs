@@ -1,4 +1,4 @@
-//! The operation `copy`: every file arrives whole, or nothing has changed.
+//! The operations `copy` and `stream_copy`, and the copying half of `move`: every file arrives whole, or nothing has changed.
 //!
 //! Owns [`Transaction`]: files are written beside their targets first and put into place together; whatever stops it before
 //! its end, even a dropped future, puts back what was there. Must not know which step runs it.
@@ -6,10 +6,10 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use cap_std::fs::{Dir, File, OpenOptions};
+use cap_std::fs::{Dir, File, MetadataExt, OpenOptions, OpenOptionsExt};
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::step::StepContext;
-use pipeline_core::value::Hash;
+use pipeline_core::value::{Hash, Value};
 use serde_json::json;
 
 use super::select::{Pattern, is_glob, shown, split_glob, walk};
@@ -20,34 +20,93 @@ use crate::confine::Roots;
 const CHUNK: usize = 1 << 20;
 
 /// A file to copy.
-struct Source {
-    dir: Dir,
-    path: PathBuf,
+pub(super) struct Source {
+    pub(super) dir: Dir,
+    pub(super) path: PathBuf,
     /// As people write it.
-    shown: String,
+    pub(super) shown: String,
     /// Where it goes when the destination is a directory.
     below: PathBuf,
 }
 
-/// Copies files.
-pub(super) async fn copy(cx: &StepContext, config: &Config) -> Result<Done, StepError> {
-    let written = config.source.as_ref().ok_or_else(|| missing(Operation::Copy, "source"))?;
-    let destination = config.destination.as_deref().ok_or_else(|| missing(Operation::Copy, "destination"))?;
-    let mut warnings = Vec::new();
-    let mut sources = Vec::new();
-    let (texts, mut into_directory) = match written {
-        OneOrMany::One(text) => (vec![text.as_str()], false),
-        OneOrMany::Many(texts) => (texts.iter().map(String::as_str).collect(), true),
-    };
-    for text in texts {
-        into_directory |= find(cx, text, config.recursive, &mut sources, &mut warnings).await?;
+impl Source {
+    /// Whether it lies where `path` of `dir` is.
+    pub(super) fn is_same(&self, dir: &Dir, path: &Path) -> bool {
+        match (self.dir.metadata(&self.path), dir.metadata(path)) {
+            (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
+            _ => false,
+        }
     }
+}
+
+/// What `source` means.
+pub(super) struct Sources {
+    pub(super) files: Vec<Source>,
+    /// They can be several, so the destination is a directory.
+    are_several: bool,
+    warnings: Vec<String>,
+}
+
+/// Copies that are written and not yet in place.
+pub(super) struct Placed {
+    pub(super) work: Transaction,
+    /// Where each will lie.
+    pub(super) files: Vec<(Dir, PathBuf)>,
+    pub(super) value: Value,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Opens a file for reading. What is no plain file is refused at once: a FIFO would be waited for without an end.
+pub(super) fn open_plain(dir: &Dir, path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = dir.open_with(path, options.read(true).custom_flags(flags))?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"))
+}
+
+/// Copies files.
+pub(super) async fn copy(cx: &StepContext, config: &Config, operation: Operation) -> Result<Done, StepError> {
+    let found = sources(cx, config, &Roots::read(cx), operation).await?;
+    let placed = stage_all(cx, config, &found, operation).await?;
+    placed.work.commit()?;
+    Ok(Done { value: placed.value, warnings: placed.warnings })
+}
+
+/// The files that `source` means.
+pub(super) async fn sources(
+    cx: &StepContext,
+    config: &Config,
+    roots: &Roots,
+    operation: Operation,
+) -> Result<Sources, StepError> {
+    let written = config.source.as_ref().ok_or_else(|| missing(operation, "source"))?;
+    let are_several = matches!(written, OneOrMany::Many(_));
+    let mut found = Sources { files: Vec::new(), are_several, warnings: Vec::new() };
+    for text in written.texts() {
+        find(cx, roots, text, config.recursive, &mut found).await?;
+    }
+    Ok(found)
+}
+
+/// Writes every copy beside its target.
+pub(super) async fn stage_all(
+    cx: &StepContext,
+    config: &Config,
+    found: &Sources,
+    operation: Operation,
+) -> Result<Placed, StepError> {
+    let destination = config.destination.as_deref().ok_or_else(|| missing(operation, "destination"))?;
     let target = Path::new(destination);
     let (dir, base) = open(cx, &Roots::write(cx), target)?;
-    into_directory |= destination.ends_with('/') || dir.metadata(&base).is_ok_and(|m| m.is_dir());
-    let mut work = Transaction::new(dir, &cx.idempotency_key());
-    let mut files = Vec::new();
-    for source in &sources {
+    let into_directory =
+        found.are_several || destination.ends_with('/') || dir.metadata(&base).is_ok_and(|m| m.is_dir());
+    let mut work =
+        Transaction::new(dir.try_clone().map_err(|e| trouble("write", target, &e))?, &cx.idempotency_key());
+    let (mut files, mut places) = (Vec::new(), Vec::new());
+    for source in &found.files {
         let (path, name) = if into_directory {
             (base.join(&source.below), shown(target, &source.below))
         } else {
@@ -55,34 +114,34 @@ pub(super) async fn copy(cx: &StepContext, config: &Config) -> Result<Done, Step
         };
         let size = work.stage(source, &path, &name).await?;
         files.push(json!({"source": source.shown, "destination": name, "size": size}));
+        places.push((dir.try_clone().map_err(|e| trouble("write", target, &e))?, path));
     }
-    work.commit()?;
     let count = files.len();
     let value = json!({
-        "operation": "copy", "source": written, "destination": destination, "files": files, "count": count,
+        "operation": operation.name(), "source": config.source, "destination": destination, "files": files,
+        "count": count,
     });
-    Ok(Done { value, warnings })
+    Ok(Placed { work, files: places, value, warnings: found.warnings.clone() })
 }
 
-/// Adds the files that a text means; true when they can be several.
+/// Adds the files that a text means.
 async fn find(
     cx: &StepContext,
+    roots: &Roots,
     text: &str,
     recursive: bool,
-    sources: &mut Vec<Source>,
-    warnings: &mut Vec<String>,
-) -> Result<bool, StepError> {
-    let roots = Roots::read(cx);
+    all: &mut Sources,
+) -> Result<(), StepError> {
     let (base, pattern) = if is_glob(text) {
         split_glob(text)
     } else {
         let path = Path::new(text);
-        let (dir, below) = open(cx, &roots, path)?;
+        let (dir, below) = open(cx, roots, path)?;
         let meta = dir.metadata(&below).map_err(|e| trouble("copy", path, &e))?;
         if meta.is_file() {
             let name = path.file_name().map(PathBuf::from).unwrap_or_default();
-            sources.push(Source { dir, path: below, shown: text.to_owned(), below: name });
-            return Ok(false);
+            all.files.push(Source { dir, path: below, shown: text.to_owned(), below: name });
+            return Ok(());
         }
         if !(meta.is_dir() && recursive) {
             return Err(StepError::invalid(format!("`{text}` is not a file"))
@@ -92,7 +151,7 @@ async fn find(
     };
     let found = walk(
         cx,
-        &roots,
+        roots,
         Path::new(base),
         &Pattern::new(pattern)?,
         pattern.contains("**") || pattern.contains('/'),
@@ -102,13 +161,14 @@ async fn find(
         return Err(StepError::new(ErrorKind::Environment, format!("`{text}` matches no file"))
             .help("check the spelling; relative paths start at the directory in which the run was started"));
     }
-    warnings.extend(found.warnings);
+    all.warnings.extend(found.warnings);
+    all.are_several = true;
     for (file, _) in found.files {
         let dir = found.dir.try_clone().map_err(|e| trouble("copy", Path::new(text), &e))?;
         let path = found.base.join(&file);
-        sources.push(Source { dir, path, shown: shown(Path::new(base), &file), below: file });
+        all.files.push(Source { dir, path, shown: shown(Path::new(base), &file), below: file });
     }
-    Ok(true)
+    Ok(())
 }
 
 /// One file on its way.
@@ -122,7 +182,7 @@ struct Staged {
 }
 
 /// Files that are put into place together. Undone when it is dropped before [`Transaction::commit`] has succeeded.
-struct Transaction {
+pub(super) struct Transaction {
     dir: Dir,
     /// Part of the names of temporary files: the same in a repeated attempt, which so finds what a crash left.
     mark: String,
@@ -132,13 +192,25 @@ struct Transaction {
 }
 
 impl Transaction {
-    fn new(dir: Dir, key: &str) -> Self {
+    pub(super) fn new(dir: Dir, key: &str) -> Self {
         let mark = Hash::of(&key).to_string()[..12].to_owned();
         Self { dir, mark, staged: Vec::new(), made_dirs: Vec::new(), is_done: false }
     }
 
     /// Writes a copy of `source` beside its target. Returns its size in bytes.
     async fn stage(&mut self, source: &Source, target: &Path, shown: &str) -> Result<u64, StepError> {
+        let mut from = open_plain(&source.dir, &source.path)
+            .map_err(|e| trouble("read", Path::new(&source.shown), &e))?;
+        let mut to = self.begin(target, shown)?;
+        let failed = |error: io::Error| trouble("write", Path::new(shown), &error);
+        let size = pump(&mut from, &mut to, &source.shown, shown).await?;
+        let permissions = from.metadata().map_err(failed)?.permissions();
+        to.set_permissions(permissions).and_then(|()| to.sync_all()).map_err(failed)?;
+        Ok(size)
+    }
+
+    /// A new file beside `target`, to be written and flushed before the commit.
+    pub(super) fn begin(&mut self, target: &Path, shown: &str) -> Result<File, StepError> {
         if self.staged.iter().any(|s| s.target == target) {
             return Err(StepError::invalid(format!("two files would become `{shown}`"))
                 .help("copy them to different directories"));
@@ -149,22 +221,22 @@ impl Transaction {
                 .help("name the new file in `destination`"));
         }
         self.make_parents(target).map_err(failed)?;
-        let name = target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let beside = |what: &str| target.with_file_name(format!(".{name}.{}.{what}", self.mark));
+        // Names have a limit of 255 bytes, which a long target already uses.
+        let digest = Hash::of(&(&self.mark, target.to_string_lossy())).to_string();
+        let beside = |what: &str| target.with_file_name(format!(".{}.{what}", &digest[..16]));
         let (temp, backup) = (beside("new"), beside("old"));
-        let mut from =
-            source.dir.open(&source.path).map_err(|e| trouble("read", Path::new(&source.shown), &e))?;
+        // What a crash left, or what somebody put there: never written through.
+        match self.dir.remove_file(&temp) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        let mut to = self.dir.open_with(&temp, &options).map_err(failed)?;
+        let file = self.dir.open_with(&temp, options.write(true).create_new(true)).map_err(failed)?;
         let backup = self.dir.symlink_metadata(target).is_ok().then_some(backup);
         let entry =
             Staged { target: target.to_owned(), shown: shown.to_owned(), temp, backup, is_placed: false };
         self.staged.push(entry);
-        let size = pump(&mut from, &mut to, &source.shown, shown).await?;
-        let permissions = from.metadata().map_err(failed)?.permissions();
-        to.set_permissions(permissions).and_then(|()| to.sync_all()).map_err(failed)?;
-        Ok(size)
+        Ok(file)
     }
 
     fn make_parents(&mut self, target: &Path) -> io::Result<()> {
@@ -186,7 +258,7 @@ impl Transaction {
     }
 
     /// Puts every staged file into place.
-    fn commit(mut self) -> Result<(), StepError> {
+    pub(super) fn commit(mut self) -> Result<(), StepError> {
         for index in 0..self.staged.len() {
             let file = &self.staged[index];
             let failed = |error: io::Error| trouble("write", Path::new(&file.shown), &error);

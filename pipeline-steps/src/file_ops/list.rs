@@ -14,7 +14,15 @@ use crate::confine::Roots;
 
 /// Lists files, sorted by path.
 pub(super) async fn list(cx: &StepContext, config: &Config) -> Result<Done, StepError> {
-    let path = config.path.as_deref().unwrap_or(".");
+    let path = match config.path.as_ref().map(super::OneOrMany::texts).as_deref() {
+        None => ".",
+        Some([one]) => one,
+        Some(_) => {
+            return Err(
+                StepError::invalid("`list` takes one directory").help("list each in a step of its own")
+            );
+        }
+    };
     let pattern_text = config.pattern.as_deref().unwrap_or("*");
     let pattern = Pattern::new(pattern_text)?;
     // A pattern that spells a path asks for what is inside.

@@ -1,0 +1,231 @@
+//! Attempts to leave the directories that a run may use: none succeeds, and none hangs.
+//!
+//! Every path of a list goes through every operation that takes a path. Outside lie a secret that must not be read and files
+//! that must not change.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+use pipeline_core::error::StepError;
+use pipeline_core::step::{Step, StepOutput};
+use pipeline_core::store::OutputWriter;
+use serde_json::{Value, json};
+
+use crate::file_ops::FileOps;
+use crate::fixture::Fixture;
+use crate::outputs::OutputFiles;
+
+const SECRET: &str = "canary-5921";
+
+/// A world with traps inside and treasure outside.
+fn world() -> Fixture {
+    let fx = Fixture::new();
+    for name in ["secret", "rows.csv", "rows.json"] {
+        std::fs::write(fx.outside(name), format!("a,b\n{SECRET},1\n")).unwrap();
+    }
+    std::fs::create_dir(fx.outside("dir")).unwrap();
+    std::fs::write(fx.outside("dir/deep.csv"), SECRET).unwrap();
+    for name in ["workspace/in", "outputs"] {
+        std::fs::create_dir_all(fx.path(name)).unwrap();
+    }
+    fx.write("workspace/in/fine.csv", "a\n1\n");
+    let links = [
+        ("workspace/to_file", fx.outside("secret")),
+        ("workspace/to_dir", fx.outside("dir")),
+        ("workspace/to_root", "/".into()),
+        ("workspace/up", "../..".into()),
+        ("workspace/in/relative", "../../../outside/secret".into()),
+        ("workspace/chain", "to_dir".into()),
+        ("workspace/chain2", "chain/deep.csv".into()),
+        ("workspace/dangling", fx.outside("new_file")),
+        ("workspace/proc", "/proc/self/root".into()),
+        ("workspace/fd", "/proc/self/fd".into()),
+        ("outputs/to_dir", fx.outside("dir")),
+    ];
+    for (name, target) in links {
+        symlink(target, fx.path(name)).unwrap();
+    }
+    let fifo = fx.path("workspace/fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
+    fx
+}
+
+fn paths(fx: &Fixture) -> Vec<String> {
+    let outside = fx.outside("secret").display().to_string();
+    let long = "x".repeat(300);
+    let deep = format!("workspace/{}secret", "in/../".repeat(700));
+    let many_up = format!("{}etc/passwd", "../".repeat(40));
+    let mut all: Vec<String> = [
+        "../outside/secret",
+        "workspace/../../outside/secret",
+        "./../outside/./secret",
+        "workspace/in/../../../outside/secret",
+        "workspace/to_file",
+        "workspace/to_dir/deep.csv",
+        "workspace/to_dir",
+        "workspace/to_root/etc/passwd",
+        "workspace/up/outside/secret",
+        "workspace/in/relative",
+        "workspace/chain/deep.csv",
+        "workspace/chain2",
+        "workspace/dangling",
+        "workspace/proc/etc/passwd",
+        "workspace/fd/0",
+        "/proc/self/root/etc/passwd",
+        "/proc/self/environ",
+        "/proc/self/cwd/../outside/secret",
+        "/etc/passwd",
+        "/dev/zero",
+        "workspace/fifo",
+        "..\\outside\\secret",
+        "workspace/\u{2024}\u{2024}/\u{2024}\u{2024}/outside/secret",
+        "workspace/a\0b",
+        "",
+        "workspace/../..",
+        "~/.ssh/id_rsa",
+        "file:///etc/passwd",
+        "workspace/to_dir/new.csv",
+        "$HOME/x",
+        "%2e%2e/outside/secret",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    all.extend([outside, long.clone(), deep, many_up, format!("workspace/{long}/x")]);
+    all
+}
+
+/// Every use of a path as a configuration.
+fn uses(path: &str) -> Vec<Value> {
+    vec![
+        json!({"operation": "copy", "source": path, "destination": "workspace/out.csv"}),
+        json!({"operation": "copy", "source": path, "destination": "workspace/outdir/", "recursive": true}),
+        json!({"operation": "copy", "source": "workspace/in/fine.csv", "destination": path}),
+        json!({"operation": "move", "source": path, "destination": "workspace/out.csv"}),
+        json!({"operation": "move", "source": "workspace/in/fine.csv", "destination": path}),
+        json!({"operation": "delete", "path": path, "recursive": true}),
+        json!({"operation": "list", "path": path, "recursive": true}),
+        json!({"operation": "copy", "source": format!("{path}/*"), "destination": "workspace/outdir/"}),
+        json!({"operation": "validate", "files": [{"path": path, "must_be_file": true}]}),
+        json!({"operation": "convert", "source": path, "destination": "workspace/out.json", "format": "csv_to_json"}),
+        json!({"operation": "convert", "source": "workspace/in/fine.csv", "destination": path, "format": "csv_to_json"}),
+        json!({"operation": "stream_process", "source": path, "processor": "uppercase"}),
+        json!({"operation": "stream_process", "source": "workspace/in/fine.csv", "destination": path, "processor": "trim"}),
+    ]
+}
+
+/// Every file below a directory with its text; links are not followed.
+fn tree(dir: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let kind = std::fs::symlink_metadata(&path).unwrap().file_type();
+        if kind.is_dir() {
+            found.extend(tree(&path));
+        } else if kind.is_file() {
+            found.push((
+                path.display().to_string(),
+                String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned(),
+            ));
+        }
+    }
+    found.sort();
+    found
+}
+
+async fn attempt(fx: &Fixture, with: &Value) -> Result<StepOutput, StepError> {
+    let cx = fx.context();
+    let work = FileOps.run(&cx, with.clone());
+    tokio::time::timeout(Duration::from_secs(10), work).await.unwrap_or_else(|_| panic!("it hangs: {with}"))
+}
+
+/// Naive: paths joined and compared as text, and opened by name.
+#[tokio::test]
+async fn x13_no_path_leaves_its_root_whatever_uses_it() {
+    let before = tree(&world().outside(""));
+    let mut attempts = 0;
+    for number in 0..paths(&world()).len() {
+        for index in 0..uses("").len() {
+            // A world of its own: what one attempt does may not help the next.
+            let fx = world();
+            let path = paths(&fx)[number].clone();
+            let with = uses(&path)[index].clone();
+            let outcome = attempt(&fx, &with).await;
+            attempts += 1;
+            let texts =
+                |all: Vec<(String, String)>| all.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+            assert_eq!(
+                texts(tree(&fx.outside(""))),
+                texts(before.clone()),
+                "something outside changed: {with}"
+            );
+            for (name, text) in tree(&fx.path("")) {
+                assert!(
+                    !text.contains(SECRET) && !text.contains("root:"),
+                    "{name} was read from outside by {with}"
+                );
+            }
+            if let Ok(output) = outcome {
+                assert!(
+                    !output.value.to_string().contains("deep.csv") || !path.contains("to_"),
+                    "{with}: {}",
+                    output.value
+                );
+            }
+        }
+        let fx = world();
+        let path = paths(&fx)[number].clone();
+        let run = fx.context().run;
+        let written =
+            tokio::time::timeout(Duration::from_secs(10), OutputFiles.write(&run, &path, "mine")).await;
+        attempts += 1;
+        if let Ok(target) = written.expect("it hangs") {
+            assert!(target.starts_with(fx.path("outputs")), "{path} became {}", target.display());
+        }
+        let names: Vec<String> = tree(&fx.outside("")).into_iter().map(|(_, text)| text).collect();
+        assert!(!names.contains(&"mine".to_owned()), "{path} was written outside");
+    }
+    assert!(attempts >= 200, "only {attempts} attempts");
+}
+
+/// Naive: the path is checked, and then opened by its name again.
+#[tokio::test]
+async fn x13_a_directory_swapped_for_a_link_between_check_and_use_leads_nowhere() {
+    let fx = world();
+    let (own, trap) = (fx.path("workspace/swap"), fx.outside("dir"));
+    std::fs::create_dir(fx.path("workspace/real")).unwrap();
+    std::fs::write(fx.path("workspace/real/deep.csv"), "fine").unwrap();
+    symlink("real", &own).unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flag = std::sync::Arc::clone(&stop);
+    let spare = fx.path("workspace/spare");
+    #[expect(clippy::disallowed_methods, reason = "the attacker of the test")]
+    let attacker = std::thread::spawn(move || {
+        let mut swaps = 0_u64;
+        while !flag.load(std::sync::atomic::Ordering::Relaxed) {
+            let target = if swaps % 2 == 0 { trap.as_path() } else { Path::new("real") };
+            // A rename in the way of another is tried again in the next turn.
+            let _ = std::fs::remove_file(&spare);
+            let _ = symlink(target, &spare).and_then(|()| std::fs::rename(&spare, &own));
+            swaps += 1;
+        }
+        swaps
+    });
+    let mut good = 0;
+    for _ in 0..400 {
+        let read =
+            json!({"operation": "copy", "source": "workspace/swap/deep.csv", "destination": "workspace/got"});
+        if attempt(&fx, &read).await.is_ok() {
+            good += 1;
+            assert_eq!(std::fs::read_to_string(fx.path("workspace/got")).unwrap(), "fine");
+        }
+        let write = json!({"operation": "copy", "source": "workspace/in/fine.csv", "destination": "workspace/swap/deep2.csv"});
+        let _refused_or_inside = attempt(&fx, &write).await;
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(attacker.join().unwrap() > 100 && good > 0, "both sides did something");
+    assert_eq!(tree(&fx.outside("dir")).len(), 1, "nothing was written outside");
+}
