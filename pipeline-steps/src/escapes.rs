@@ -206,7 +206,7 @@ async fn x13_a_directory_swapped_for_a_link_between_check_and_use_leads_nowhere(
     let attacker = std::thread::spawn(move || {
         let mut swaps = 0_u64;
         while !flag.load(std::sync::atomic::Ordering::Relaxed) {
-            let target = if swaps % 2 == 0 { trap.as_path() } else { Path::new("real") };
+            let target = if swaps.is_multiple_of(2) { trap.as_path() } else { Path::new("real") };
             // A rename in the way of another is tried again in the next turn.
             let _ = std::fs::remove_file(&spare);
             let _ = symlink(target, &spare).and_then(|()| std::fs::rename(&spare, &own));

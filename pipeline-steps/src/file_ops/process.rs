@@ -80,7 +80,7 @@ pub(super) async fn process(cx: &StepContext, config: &Config) -> Result<Done, S
         let failed = |e: std::io::Error| trouble("write", Path::new(destination), &e);
         out.write_all(changed.as_bytes()).and_then(|()| out.write_all(end.as_bytes())).map_err(failed)?;
         lines += 1;
-        if lines % 4096 == 0 {
+        if lines.is_multiple_of(4096) {
             tokio::task::yield_now().await;
         }
     }

@@ -58,10 +58,11 @@ fn cell(text: &str, infers: bool) -> Value {
             "false" => return Value::Bool(false),
             _ => {}
         }
-        if let Ok(number @ Value::Number(_)) = serde_json::from_str::<Value>(text)
-            && number.to_string() == text
-        {
-            return number;
+        if let Ok(number @ Value::Number(_)) = serde_json::from_str::<Value>(text) {
+            let spelled = number.to_string();
+            if spelled == text {
+                return number;
+            }
         }
     }
     Value::String(text.to_owned())
@@ -120,7 +121,7 @@ pub(super) async fn from_csv(
         }
         .map_err(failed)?;
         count += 1;
-        if count as u64 % YIELD_EVERY == 0 {
+        if (count as u64).is_multiple_of(YIELD_EVERY) {
             tokio::task::yield_now().await;
             if cx.cancel.is_cancelled() {
                 return Err(StepError::new(ErrorKind::Cancelled, "it was stopped"));
