@@ -3,6 +3,7 @@
 //! Owns [`Cli`] and one struct per command. Must not know the environment (`settings.rs`) or what a command does.
 //! A flag is here only when something honours it.
 
+mod author;
 mod plan;
 mod runs;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use author::{Bench, Completions, Complexity, Generate, Init, Migrate, New, Profile, Test, Verify};
 pub use plan::Plan;
 pub use runs::{Collect, Diff, Fork, ListRuns, Logs, OneRun, Remove, Report, Runs};
 
@@ -65,6 +67,24 @@ pub enum Command {
     Schema,
     /// Tell more about the code of a finding
     Explain(Explain),
+    /// Run cases: inputs, mock rules or a tape, and what must come of them
+    Test(Test),
+    /// Kill runs of a pipeline, resume them, and compare what comes of them
+    Verify(Verify),
+    /// Measure what the engine costs on this machine
+    Bench(Bench),
+    /// Write a first pipeline, a case for it, and the schema for editors
+    Init(Init),
+    /// Write a pipeline from a template
+    New(New),
+    /// Make a pipeline with a model, or from templates with --mock
+    Generate(Generate),
+    /// Rewrite legacy spellings where they stand
+    Migrate(Migrate),
+    /// Print what a shell needs to complete commands
+    Completions(Completions),
+    /// Print the manual page
+    Man,
     /// Look at what this machine has of what pipelines need; changes nothing
     Doctor,
     /// Serve the wire formats of the model services on this machine, for tests and trials
@@ -156,12 +176,18 @@ pub struct Run {
     /// Set a variable of the pipeline's state
     #[arg(long = "set", value_name = "VAR=VALUE")]
     pub set: Vec<String>,
+    /// Do not ask before the first live run of a file that can start programs and has no budget
+    #[arg(short, long)]
+    pub yes: bool,
     /// Do nothing but tell what would run, like `pipeline plan`
     #[arg(long)]
     pub dry_run: bool,
     /// Print every event as a line of JSON on standard output
     #[arg(long, conflicts_with = "json")]
     pub events: bool,
+    /// Write figures for Prometheus to this file when the run ends or stops
+    #[arg(long, value_name = "FILE")]
+    pub metrics_file: Option<PathBuf>,
     /// How to go about what waits for people and quotas.
     #[command(flatten)]
     pub waiting: Waiting,
@@ -196,6 +222,9 @@ pub struct Resume {
     /// Print every event as a line of JSON on standard output
     #[arg(long, conflicts_with = "json")]
     pub events: bool,
+    /// Write figures for Prometheus to this file when the run ends or stops
+    #[arg(long, value_name = "FILE")]
+    pub metrics_file: Option<PathBuf>,
     /// How to go about what waits for people and quotas.
     #[command(flatten)]
     pub waiting: Waiting,
@@ -274,8 +303,11 @@ pub enum GraphFormat {
 #[derive(Debug, Args)]
 pub struct Explain {
     /// A code, as findings show it in brackets
-    #[arg(value_name = "CODE")]
-    pub code: String,
+    #[arg(value_name = "CODE", required_unless_present = "all")]
+    pub code: Option<String>,
+    /// Every code there is
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Reads `90`, `1500ms`, `90s`, `15m`, `2h`; a bare number is seconds.

@@ -4,16 +4,23 @@
 //! `work.rs` is what `run` and `resume` share.
 
 mod ask;
+pub mod bench;
 pub mod check;
+pub mod consent;
 pub mod doctor;
 pub mod explain;
+pub mod generate;
 pub mod graph;
 #[cfg(feature = "mock-server")]
 pub mod mock_server;
+pub mod make;
+pub mod migrate;
 pub mod plan;
 pub mod report;
 pub mod resume;
 pub mod run;
 pub mod runs;
 pub mod schema;
+pub mod test;
+pub mod verify;
 pub mod work;

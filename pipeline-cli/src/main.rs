@@ -11,8 +11,10 @@ mod console;
 mod exit;
 mod figures;
 mod inputs;
+mod itself;
 #[cfg(feature = "jq")]
 mod jq;
+mod monitor;
 mod report;
 mod settings;
 mod setup;

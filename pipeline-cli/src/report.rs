@@ -7,10 +7,12 @@
 pub mod diagnostics;
 pub mod events;
 pub mod figures;
+pub mod github;
 pub mod json;
 pub mod page;
 pub mod picture;
 pub mod plain;
+pub mod prometheus;
 pub mod summary;
 pub mod terminal;
 

@@ -157,6 +157,17 @@ impl Settings {
             .collect()
     }
 
+    /// What runs of this program that call models need of the environment: credentials and addresses of providers.
+    pub fn credentials_env(&self) -> BTreeMap<String, String> {
+        let given = |name: &str| {
+            ["ANTHROPIC_", "GEMINI_", "GOOGLE_API_KEY", "OPENAI_", "OLLAMA_HOST"]
+                .iter()
+                .any(|start| name.starts_with(start))
+        };
+        let pairs = self.variables.iter().filter(|(name, _)| given(name));
+        pairs.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     /// A path as seen from the working directory.
     pub fn absolute(&self, path: impl AsRef<Path>) -> PathBuf {
         self.working.join(path)
@@ -166,6 +177,16 @@ impl Settings {
     pub fn state_dir(&self, file: Option<&plan::Settings>) -> PathBuf {
         let written = file.and_then(|f| f.checkpoint_dir.as_deref());
         self.directory(self.state_flag.as_deref(), "PIPELINE_CHECKPOINT_DIR", written, ".pipeline")
+    }
+
+    /// True in a job of GitHub Actions.
+    pub fn is_github(&self) -> bool {
+        self.variable("GITHUB_ACTIONS") == Some("true")
+    }
+
+    /// True where nobody can be asked: a build server says so.
+    pub fn is_ci(&self) -> bool {
+        self.variable("CI").is_some_and(|value| value != "false")
     }
 
     /// Whether `--state-dir` was given.

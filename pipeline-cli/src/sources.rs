@@ -28,6 +28,11 @@ impl FileSources {
         Self { working, library, stdin: Mutex::new(None) }
     }
 
+    /// The full path of a file that need not exist, as its identity.
+    pub fn absolute(&self, path: &str) -> String {
+        plain(&self.working.join(path)).display().to_string()
+    }
+
     /// The folder that relative paths in the file `canonical` mean.
     pub fn folder_of(&self, canonical: &str) -> PathBuf {
         if canonical == STDIN {

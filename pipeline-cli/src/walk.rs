@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use pipeline_core::catalog::Catalog;
 use pipeline_core::expr::Dynamic;
 use pipeline_core::plan::{BlockId, Body, Leaf, OnError, PipelineId, Plan};
 
@@ -17,6 +18,24 @@ pub fn providers(plan: &Plan) -> BTreeSet<String> {
     block(plan, plan.root().body, &mut seen, &mut |leaf| {
         found.extend(text_field(&leaf.with, "provider").map(str::to_owned));
     });
+    found
+}
+
+/// Steps that can start programs on this machine: `shell`, and agents with tools of their own.
+pub fn starters(plan: &Plan, catalog: &Catalog) -> Vec<String> {
+    let mut found = Vec::new();
+    block(plan, plan.root().body, &mut BTreeSet::new(), &mut |leaf| match &*leaf.kind {
+        "shell" => found.push("a shell step".to_owned()),
+        "prompt" => {
+            let provider = text_field(&leaf.with, "provider").and_then(|name| catalog.provider(name));
+            if let Some(provider) = provider.filter(|p| p.capabilities().agent) {
+                found.push(format!("an agent step of `{}`", provider.name()));
+            }
+        }
+        _ => {}
+    });
+    found.sort();
+    found.dedup();
     found
 }
 

@@ -4,6 +4,8 @@
 
 #[path = "process/support.rs"]
 mod support;
+#[path = "process/author.rs"]
+mod author;
 #[path = "process/broken.rs"]
 mod broken;
 #[path = "process/contract.rs"]

@@ -22,6 +22,8 @@ mod origins;
 mod money;
 #[path = "engine/outside.rs"]
 mod outside;
+#[path = "engine/observers.rs"]
+mod observers;
 #[path = "engine/resume.rs"]
 mod resume;
 #[path = "engine/support.rs"]

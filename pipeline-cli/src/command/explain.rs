@@ -11,9 +11,13 @@ use crate::exit::{Exit, Failure};
 /// # Errors
 /// A usage [`Failure`] for a code that there is not.
 pub fn explain(app: &App, args: &Explain) -> Result<Exit, Failure> {
-    let code = args.code.trim().trim_matches(['[', ']']).to_uppercase();
+    let Some(code) = args.code.as_deref().filter(|_| !args.all) else {
+        return all(app);
+    };
+    let asked = code;
+    let code = code.trim().trim_matches(['[', ']']).to_uppercase();
     let Some(doc) = pipeline_core::codes::explain(&code) else {
-        return Err(Failure::usage(format!("there is no code `{}`", args.code))
+        return Err(Failure::usage(format!("there is no code `{asked}`"))
             .help("codes stand in brackets in what `pipeline check` prints, for example error[E0102]"));
     };
     app.console.out(&if app.settings.json {
@@ -22,6 +26,20 @@ pub fn explain(app: &App, args: &Explain) -> Result<Exit, Failure> {
         format!("{document:#}\n")
     } else {
         format!("{}: {}\n\n{}\n", doc.code, doc.title, doc.text.trim())
+    })?;
+    Ok(Exit::Success)
+}
+
+/// Every code, as a page or a document.
+fn all(app: &App) -> Result<Exit, Failure> {
+    let docs = pipeline_core::codes::all();
+    app.console.out(&if app.settings.json {
+        let one = |d: &pipeline_core::codes::CodeDoc| json!({"code": d.code, "title": d.title, "text": d.text.trim()});
+        let document = json!({"schema": "pipeline.codes/1", "codes": docs.iter().map(one).collect::<Vec<_>>()});
+        format!("{document:#}\n")
+    } else {
+        let one = |d: &pipeline_core::codes::CodeDoc| format!("## {}: {}\n\n{}\n\n", d.code, d.title, d.text.trim());
+        format!("# Codes of findings\n\n{}", docs.iter().map(one).collect::<String>())
     })?;
     Ok(Exit::Success)
 }

@@ -60,7 +60,7 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     let setup = kept.setup(manifest, run_dir(&state_dir, &id));
     let hint = resume_command(app, &id, &state_dir);
     let workshop = app::workshop(app, kinds, store, &state_dir);
-    let (watch, mut control) = Watch::new(app, args.events);
+    let (watch, mut control) = Watch::new(app, args.events, args.metrics_file.as_deref());
     control.answers = ask::answers(&args.answers)?;
     control.parking = match (args.waiting.wait, args.try_now) {
         (true, _) => Parking::Wait,

@@ -9,6 +9,7 @@ use pipeline_core::plan::{CompileOptions, Inputs, Plan, check_inputs};
 use pipeline_core::store::{CheckpointStore, Manifest, StoreError, StoredSources};
 use pipeline_core::value::{Hash, Value};
 
+use super::consent::consent;
 use super::resume::go_on_with_answers;
 use super::work::{Watch, resume_command, tell_findings};
 use crate::app::{self, App};
@@ -49,6 +50,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
 
     let state_dir = app.settings.state_dir(Some(&plan.root().settings));
     let store = app::store(&state_dir);
+    consent(app, args, &plan, mode, &kinds.catalog, &*store).await?;
     let id = new_id(args.id.as_deref(), &*store).await?;
     let sources = plan.stored_sources();
     let manifest = manifest(id, args, &plan, mode, &inputs, &kept, &sources, &loader)?;
@@ -56,7 +58,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let resume = resume_command(app, &manifest.run_id, &state_dir);
 
     let workshop = app::workshop(app, kinds, store, &state_dir);
-    let (watch, mut control) = Watch::new(app, args.events);
+    let (watch, mut control) = Watch::new(app, args.events, args.metrics_file.as_deref());
     control.parking = if args.waiting.wait { Parking::Wait } else { Parking::Stop };
     let run_id = manifest.run_id.clone();
     let work = workshop.engine.run(Arc::new(plan), setup, manifest, sources, control);

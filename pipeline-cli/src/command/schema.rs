@@ -35,6 +35,15 @@ const MORE: [(&str, &str); 16] = [
 /// # Errors
 /// [`Failure`] when it cannot be written.
 pub fn schema(app: &App) -> Result<Exit, Failure> {
+    app.console.out(&text(app)?)?;
+    Ok(Exit::Success)
+}
+
+/// The schema as a file.
+///
+/// # Errors
+/// [`Failure`] when the program is put together wrongly.
+pub fn text(app: &App) -> Result<String, Failure> {
     let kinds = app.kinds(Mode::Mock, None)?;
     let steps: Vec<StepKind> = kinds
         .catalog
@@ -44,8 +53,7 @@ pub fn schema(app: &App) -> Result<Exit, Failure> {
             StepKind { kind: spec.kind, summary: spec.summary, schema: spec.schema.to_value() }
         })
         .collect();
-    app.console.out(&format!("{:#}\n", document(steps)))?;
-    Ok(Exit::Success)
+    Ok(format!("{:#}\n", document(steps)))
 }
 
 /// What the schema tells of a step type.

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::future::{Future, pending};
-use std::io::Write;
 use std::path::Path;
 
 use pipeline_core::diagnostic::Severity;
@@ -13,37 +12,43 @@ use pipeline_core::fact::RunStatus;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Written};
+use crate::console::{YELLOW, paint, visible};
 use crate::exit::{Exit, Failure};
+use crate::monitor::Monitor;
 use crate::report::events::EventLines;
 use crate::report::plain::Plain;
 use crate::report::terminal::{self, Live};
-use crate::report::{diagnostics, json, summary};
+use crate::report::{diagnostics, github, json, summary};
 use crate::settings::Settings;
 use crate::supervise::{Ended, ProcessSignals, Signal, supervise};
 
 /// Somebody who watches a run.
 pub struct Watch {
     live: Option<Live>,
+    monitor: Monitor,
     stop: CancellationToken,
     events: bool,
 }
 
 impl Watch {
-    /// Reporters as the settings want them; `events` adds lines of JSON on standard output.
-    pub fn new(app: &App, events: bool) -> (Self, RunControl) {
+    /// Reporters as the settings want them; `events` adds lines of JSON on standard output, and `metrics` is the file that
+    /// gets the figures at the end.
+    pub fn new(app: &App, events: bool, metrics: Option<&Path>) -> (Self, RunControl) {
         let mut control = RunControl::default();
         let mut live = None;
+        let monitor = Monitor::default();
+        control.sinks.push(Box::new(monitor.sink(metrics.map(|file| app.settings.absolute(file)))));
         if events {
             control.sinks.push(Box::new(EventLines::new(std::io::stdout())));
         }
         if app.settings.live {
             let status = Live::new(app.settings.colour_err);
-            control.sinks.push(Box::new(status.sink(std::io::stderr(), app.settings.verbose)));
+            control.sinks.push(Box::new(status.sink(app.settings.verbose)));
             live = Some(status);
         } else if !app.settings.quiet {
             control.sinks.push(Box::new(Plain::new(app.console.stderr(), app.settings.verbose)));
         }
-        (Self { live, stop: control.stop.clone(), events }, control)
+        (Self { live, monitor, stop: control.stop.clone(), events }, control)
     }
 
     /// Works until the run ends or stops; the first signal stops it, the second leaves it.
@@ -61,32 +66,29 @@ impl Watch {
                 "signals cannot be handled, so a run could not be stopped safely: {error}"
             ))
         })?;
-        let told = |_| {
-            self.wipe();
-            app.console.note("stopping: the state is being saved (again to stop at once)");
+        let stopping = "stopping: the state is being saved (again to stop at once)";
+        let told = |_| match &self.live {
+            Some(live) => live.say(stopping),
+            None => app.console.note(stopping),
         };
+        let mut screen = tokio::io::stderr();
         let beside = async {
             match &self.live {
-                Some(live) => live.redraw(tokio::io::stderr(), terminal::width).await,
+                Some(live) => live.redraw(&mut screen, terminal::size).await,
                 None => pending().await,
             }
         };
         let ended = supervise(work, &self.stop, &mut signals, told, beside).await;
-        self.wipe();
+        // The same stream as before: what it has not written yet comes first.
+        if let Some(live) = &self.live {
+            live.close(&mut screen).await;
+        }
         match ended {
             Ended::Work(report, signal) => Ok(Conducted::Report(Box::new(report?), signal)),
             Ended::Abandoned(signal) => {
                 app.console.err(&format!("stopped at once; what was recorded is safe, go on with: {resume}"));
                 Ok(Conducted::Abandoned(signal))
             }
-        }
-    }
-
-    fn wipe(&self) {
-        if self.live.is_some() {
-            let mut stream = std::io::stderr();
-            // When the terminal is gone there is nothing to wipe.
-            let _gone = stream.write_all(Live::wipe().as_bytes()).and_then(|()| stream.flush());
         }
     }
 
@@ -111,6 +113,14 @@ impl Watch {
             app.console.out(&summary::outputs(report.outputs.json()))?;
         }
         let exit = exit_of(report.status, signal);
+        if let Some(trouble) = self.monitor.trouble() {
+            app.console.err(&format!("{} {}", paint(YELLOW, "warning:"), visible(&trouble)));
+        }
+        if app.settings.is_github()
+            && let Some(line) = github::annotation(&report)
+        {
+            app.console.err(&line);
+        }
         if !app.console.quiet || exit != Exit::Success {
             let ending = summary::ending(report, &written.files(), &app.settings.working, resume);
             app.console.err(&ending);

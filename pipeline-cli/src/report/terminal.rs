@@ -1,62 +1,87 @@
-//! A run on a terminal: lines that stay, above one line that is redrawn.
+//! A run on a terminal: lines that stay, above a few that are drawn again and again.
 //!
-//! Owns the live line. Lines that stay are written by the observer's own thread; the live line is written by a future
-//! beside the run (see [`Live::redraw`]), so that a terminal that does not take text holds up neither the run nor the
-//! other. Must not know what is in the lines that stay: they are `report/plain.rs`'s.
+//! Owns [`Live`]: what runs, folded to a few lines. There is one writer, the future of [`Live::redraw`]: observers only
+//! note what happened, so a terminal that does not take text holds up nobody, and lines never mix. Only lines that changed
+//! are sent, in one synchronised write. Next: `terminal/view.rs` makes the lines; `report/plain.rs` those that stay.
 
-use std::collections::BTreeSet;
+mod view;
+
 use std::convert::Infallible;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use pipeline_core::event::{Event, EventSink};
-use pipeline_core::fact::Fact;
-use pipeline_core::path::StepPath;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
-use crate::console::{DIM, paint, short};
 use crate::report::plain;
+use view::State;
 
-/// To the left edge, and wipe the line.
-const WIPE: &str = "\r\u{1b}[2K";
-
-/// Between two drawings of the live line.
+/// Between two drawings.
 const FRAME: Duration = Duration::from_millis(100);
+/// The longest that times on the screen may be old.
+const OLDEST: Duration = Duration::from_secs(1);
+/// How long the end waits for a terminal that does not take text.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Tells the terminal to show what follows at once, when it is complete.
+const BEGIN: &str = "\u{1b}[?2026h";
+const END: &str = "\u{1b}[?2026l";
 
-/// The live line of a run. Clones are the same line.
+/// Columns and rows.
+pub type Size = (usize, usize);
+
+/// The live part of a screen. Clones are the same.
 #[derive(Clone)]
 pub struct Live {
-    state: Arc<Mutex<State>>,
+    inner: Arc<Mutex<Screen>>,
     colour: bool,
 }
 
-#[derive(Default)]
-struct State {
-    running: BTreeSet<StepPath>,
-    done: usize,
+struct Screen {
+    state: State,
+    /// Lines that stay and have not been written.
+    pending: Vec<String>,
+    /// What is drawn now.
+    drawn: Vec<String>,
+    size: Size,
+    drawn_at: Option<Instant>,
     changed: bool,
 }
 
 impl Live {
-    /// A line that nothing has happened to yet.
+    /// A screen that nothing has happened on yet.
     pub fn new(colour: bool) -> Self {
-        Self { state: Arc::default(), colour }
+        let screen = Screen {
+            state: State::new(Instant::now()),
+            pending: Vec::new(),
+            drawn: Vec::new(),
+            size: (0, 0),
+            drawn_at: None,
+            changed: true,
+        };
+        Self { inner: Arc::new(Mutex::new(screen)), colour }
     }
 
-    /// The observer that feeds the line and writes lines that stay to `out`.
-    pub fn sink<W: Write + Send>(&self, out: W, verbose: bool) -> LiveSink<W> {
-        LiveSink { live: self.clone(), out, verbose }
+    /// The observer that feeds it.
+    pub fn sink(&self, verbose: bool) -> LiveSink {
+        LiveSink { live: self.clone(), verbose }
     }
 
-    /// Draws the line whenever it has changed, at most ten times a second, for ever.
-    pub async fn redraw(&self, mut out: impl AsyncWrite + Unpin, width: impl Fn() -> usize) -> Infallible {
+    /// Adds a line that stays.
+    pub fn say(&self, line: &str) {
+        let mut screen = self.inner.lock();
+        screen.pending.push(line.to_owned());
+        screen.changed = true;
+    }
+
+    /// Draws whatever has changed, at most ten times a second, for ever.
+    pub async fn redraw(&self, out: &mut (impl AsyncWrite + Unpin), size: impl Fn() -> Size) -> Infallible {
         let mut frames = tokio::time::interval(FRAME);
         frames.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             frames.tick().await;
-            if let Some(frame) = self.frame(width()) {
+            if let Some(frame) = self.frame(size(), Instant::now()) {
                 // When the terminal is gone there is nobody left to draw for.
                 let _gone = out.write_all(frame.as_bytes()).await;
                 let _gone = out.flush().await;
@@ -64,71 +89,114 @@ impl Live {
         }
     }
 
-    /// What wipes the line.
-    pub fn wipe() -> &'static str {
-        WIPE
+    /// Takes away what was drawn; lines that stay are written first.
+    pub async fn close(&self, out: &mut (impl AsyncWrite + Unpin)) {
+        let last = {
+            let mut screen = self.inner.lock();
+            let text = screen.erased(screen.size.0) + &screen.take_pending(self.colour);
+            screen.drawn.clear();
+            text
+        };
+        let write = async {
+            let _gone = out.write_all(last.as_bytes()).await;
+            let _gone = out.flush().await;
+        };
+        let _stuck = tokio::time::timeout(PATIENCE, write).await;
     }
 
-    /// The bytes that draw the line anew; `None` when it is as it was.
-    fn frame(&self, width: usize) -> Option<String> {
-        let mut state = self.state.lock();
-        if !std::mem::take(&mut state.changed) {
+    /// The bytes that bring the screen up to date; `None` when it is.
+    fn frame(&self, size: Size, now: Instant) -> Option<String> {
+        let mut screen = self.inner.lock();
+        let is_old = screen.drawn_at.is_none_or(|at| now.duration_since(at) >= OLDEST);
+        if !std::mem::take(&mut screen.changed) && !is_old && screen.size == size {
             return None;
         }
-        let paths: Vec<&str> = state.running.iter().take(20).map(StepPath::as_str).collect();
-        let counts = format!("running {}, done {}", state.running.len(), state.done);
-        let text = if paths.is_empty() { counts } else { format!("{counts}: {}", paths.join(", ")) };
-        // A line that reaches the edge would wrap, and one wipe would not take it back.
-        let text = short(&text, width.saturating_sub(1).max(10));
-        Some(format!("{WIPE}{}", self.styled(&paint(DIM, text))))
-    }
-
-    fn styled(&self, text: &str) -> String {
-        if self.colour { text.to_owned() } else { anstream::adapter::strip_str(text).to_string() }
-    }
-
-    fn note(&self, event: &Event) {
-        let Event::Fact(record) = event else { return };
-        let mut state = self.state.lock();
-        match &record.fact {
-            Fact::AttemptStarted { path, .. } => {
-                state.running.insert(path.clone());
-            }
-            Fact::AttemptEnded { path, .. } => {
-                state.running.remove(path);
-                state.done += 1;
-            }
-            _ => return,
+        let lines: Vec<String> =
+            screen.state.lines(size, now).into_iter().map(|line| styled(&line, self.colour)).collect();
+        screen.drawn_at = Some(now);
+        let same_shape =
+            screen.pending.is_empty() && screen.size == size && screen.drawn.len() == lines.len();
+        if same_shape && screen.drawn == lines {
+            return None;
         }
-        state.changed = true;
+        let body = if same_shape {
+            screen.changes(&lines)
+        } else {
+            let fresh = screen.erased(size.0) + &screen.take_pending(self.colour) + &lines.join("\r\n");
+            screen.size = size;
+            fresh
+        };
+        screen.drawn = lines;
+        Some(format!("{BEGIN}{body}{END}"))
     }
 }
 
-/// Feeds a [`Live`] line, and writes what stays.
-pub struct LiveSink<W> {
+impl Screen {
+    /// Goes to the first drawn line and erases from there on. On a terminal that became narrower (it is `width` wide now)
+    /// the old lines take more rows.
+    fn erased(&self, width: usize) -> String {
+        let width = width.max(1);
+        let rows: usize = self.drawn.iter().map(|line| columns(line).div_ceil(width).max(1)).sum();
+        match rows {
+            0 => "\r\u{1b}[J".to_owned(),
+            1 => "\r\u{1b}[2K\u{1b}[J".to_owned(),
+            rows => format!("\r\u{1b}[{}A\u{1b}[J", rows - 1),
+        }
+    }
+
+    fn take_pending(&mut self, colour: bool) -> String {
+        self.pending.drain(..).map(|line| format!("{}\r\n", styled(&line, colour))).collect()
+    }
+
+    /// Only the lines that differ.
+    fn changes(&self, lines: &[String]) -> String {
+        let mut out = "\r".to_owned();
+        if lines.len() > 1 {
+            out.push_str(&format!("\u{1b}[{}A", lines.len() - 1));
+        }
+        for (number, (old, new)) in self.drawn.iter().zip(lines).enumerate() {
+            if number > 0 {
+                out.push_str("\r\n");
+            }
+            if old != new {
+                out.push_str("\u{1b}[2K");
+                out.push_str(new);
+            }
+        }
+        out
+    }
+}
+
+fn columns(line: &str) -> usize {
+    anstream::adapter::strip_str(line).to_string().chars().count()
+}
+
+fn styled(text: &str, colour: bool) -> String {
+    if colour { text.to_owned() } else { anstream::adapter::strip_str(text).to_string() }
+}
+
+/// Feeds a [`Live`] screen.
+pub struct LiveSink {
     live: Live,
-    out: W,
     verbose: bool,
 }
 
-impl<W: Write + Send> EventSink for LiveSink<W> {
+impl EventSink for LiveSink {
     fn event(&mut self, event: &Event) {
-        self.live.note(event);
+        let mut screen = self.live.inner.lock();
+        screen.changed |= screen.state.note(event, Instant::now());
         if let Some(line) = plain::line(event, self.verbose) {
-            // One write: whatever is drawn at the same time comes whole before or after it.
-            let text = format!("{WIPE}{}\n", self.live.styled(&line));
-            // When the terminal is gone there is nobody left to tell.
-            let _gone = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-            self.live.state.lock().changed = true;
+            screen.pending.push(line);
+            screen.changed = true;
         }
     }
 }
 
-/// Columns of the terminal on standard error; 80 where it does not tell.
-pub fn width() -> usize {
+/// Columns and rows of the terminal on standard error; 80 and 24 where it does not tell.
+pub fn size() -> Size {
     match rustix::termios::tcgetwinsize(std::io::stderr()) {
-        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
-        _ => 80,
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => (80, 24),
     }
 }
 
@@ -137,43 +205,112 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::report::plain::tests::{Shared, ended, started};
+    use crate::report::plain::tests::{ended, started};
     use pipeline_core::fact::Status;
 
+    /// What a terminal of a size shows after these bytes; only what this module sends is understood.
+    fn shown(bytes: &str, width: usize) -> Vec<String> {
+        let (mut rows, mut row, mut column) = (vec![String::new()], 0_usize, 0_usize);
+        let mut rest = bytes;
+        while let Some(c) = rest.chars().next() {
+            if let Some(after) = rest.strip_prefix("\u{1b}[") {
+                let end = after.find(|c: char| c.is_ascii_alphabetic()).unwrap();
+                match (&after[..end], &after[end..=end]) {
+                    (n, "A") => row -= n.parse::<usize>().unwrap(),
+                    (_, "J") => {
+                        rows.truncate(row + 1);
+                        rows[row].truncate(column);
+                    }
+                    ("2", "K") => rows[row].clear(),
+                    (mode, "h" | "l") => assert_eq!(mode, "?2026"),
+                    other => panic!("{other:?}"),
+                }
+                rest = &after[end + 1..];
+                continue;
+            }
+            rest = &rest[c.len_utf8()..];
+            match c {
+                '\r' => column = 0,
+                '\n' => {
+                    row += 1;
+                    if rows.len() <= row {
+                        rows.push(String::new());
+                    }
+                }
+                c => {
+                    assert!(column < width, "a line reaches the edge");
+                    let mut letters: Vec<char> = rows[row].chars().collect();
+                    letters.resize(letters.len().max(column + 1), ' ');
+                    letters[column] = c;
+                    rows[row] = letters.into_iter().collect();
+                    column += 1;
+                }
+            }
+        }
+        rows
+    }
+
     #[test]
-    fn the_line_tells_what_runs_and_is_drawn_only_when_it_changed() {
+    fn frames_leave_on_the_screen_what_they_are_meant_to_and_send_only_changes() {
         let live = Live::new(false);
-        let mut sink = live.sink(Shared::default(), false);
-        assert_eq!(live.frame(80), None);
+        let mut sink = live.sink(false);
+        let now = Instant::now();
         sink.event(&started("a"));
         sink.event(&started("fan[0]/b"));
-        assert_eq!(live.frame(80), Some(format!("{WIPE}running 2, done 0: a, fan[0]/b")));
-        assert_eq!(live.frame(80), None);
+        let first = live.frame((80, 24), now).unwrap();
+        assert_eq!(live.frame((80, 24), now), None);
         sink.event(&ended("a", Status::Ok, None));
-        assert_eq!(live.frame(80), Some(format!("{WIPE}running 1, done 1: fan[0]/b")));
+        let second = live.frame((80, 24), now).unwrap();
+        let screen = shown(&(first.clone() + &second), 80);
+        assert!(screen[0].starts_with("ok        a (12 ms)"), "{screen:?}");
+        assert!(screen.iter().any(|line| line.contains("fan")), "{screen:?}");
+        assert!(screen.last().unwrap().contains("running 1"), "{screen:?}");
+        let third = live.frame((80, 24), now + Duration::from_secs(5)).unwrap();
+        assert!(!third.contains("\u{1b}[J"), "only lines that changed are sent: {third:?}");
+        let used = pipeline_core::fact::Usage { input: 7, ..Default::default() };
+        sink.event(&Event::Progress(pipeline_core::event::Progress::Usage {
+            path: "fan[0]/b".into(),
+            usage: used,
+        }));
+        let fourth = live.frame((80, 24), now + Duration::from_secs(5)).unwrap();
+        assert_eq!(fourth.matches("\u{1b}[2K").count(), 2, "the item and the sum: {fourth:?}");
+        assert!(first.starts_with(BEGIN) && first.ends_with(END));
     }
 
     #[test]
-    fn a_narrow_terminal_gets_a_line_that_does_not_wrap() {
+    fn a_narrow_terminal_gets_lines_that_do_not_wrap() {
         let live = Live::new(false);
-        live.sink(Shared::default(), false).event(&started("a-step-with-a-long-name"));
-        let frame = live.frame(20).unwrap();
-        assert_eq!(frame.strip_prefix(WIPE).map(|text| text.chars().count()), Some(19));
+        live.sink(false).event(&started("a-step-with-a-long-name/and-another-one"));
+        for size in [(20, 5), (40, 3), (10, 1)] {
+            let frame = live.frame(size, Instant::now()).unwrap();
+            let rows = shown(frame.rsplit("\u{1b}[J").next().unwrap(), size.0);
+            assert!(rows.len() < size.1.max(2), "{rows:?}");
+        }
     }
 
-    #[test]
-    fn lines_that_stay_wipe_the_live_one_first_and_it_is_drawn_again() {
+    #[tokio::test]
+    async fn the_end_writes_lines_that_stay_and_takes_the_rest_away() {
         let live = Live::new(false);
-        let out = Shared::default();
-        live.sink(out.clone(), false).event(&ended("a", Status::Ok, None));
-        assert_eq!(out.text(), format!("{WIPE}ok        a (12 ms)\n"));
-        assert!(live.frame(80).is_some());
+        let mut sink = live.sink(false);
+        sink.event(&started("a"));
+        let first = live.frame((80, 24), Instant::now()).unwrap();
+        sink.event(&ended("a", Status::Ok, None));
+        live.say("bye");
+        let mut out = Vec::new();
+        live.close(&mut out).await;
+        let screen = shown(&(first + &String::from_utf8(out).unwrap()), 80);
+        assert_eq!(screen, ["ok        a (12 ms)", "bye", ""]);
     }
 
     #[test]
-    fn colour_is_only_sent_where_it_is_wanted() {
+    fn text_of_steps_cannot_steer_the_terminal() {
         let live = Live::new(true);
-        live.sink(Shared::default(), false).event(&started("a"));
-        assert!(live.frame(80).unwrap().contains("\u{1b}[2mrunning"));
+        let mut sink = live.sink(true);
+        sink.event(&started("a"));
+        let text = "hello \u{1b}[2J\u{7}\u{9b}31m\nworld".to_owned();
+        sink.event(&Event::Progress(pipeline_core::event::Progress::Text { path: "a".into(), text }));
+        let frame = live.frame((80, 24), Instant::now()).unwrap();
+        assert!(frame.contains("\u{fffd}[2J") && !frame.contains("\u{1b}[2J"), "{frame:?}");
+        assert!(!frame.contains('\u{7}') && !frame.contains('\u{9b}'), "{frame:?}");
     }
 }

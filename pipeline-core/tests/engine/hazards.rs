@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::support::World;
 
-fn fan(items: usize, parallel: &str, extra: &str, body: &str) -> String {
+pub(crate) fn fan(items: usize, parallel: &str, extra: &str, body: &str) -> String {
     format!(
         "workflow:\n  name: t\n  steps:\n    - name: f\n      type: for_loop\n      iterator: x\n      data_source: 'range({items})'\n      {parallel}\n      {extra}\n      steps:\n        - {body}\n"
     )

@@ -74,7 +74,7 @@ pub(super) async fn fork(place: &Place<'_>, args: &Fork) -> Result<Exit, Failure
     let setup = kept.setup(&manifest, run_dir(place.state_dir, &run));
     let hint = resume_command(app, &run, place.state_dir);
     let workshop = app::workshop(app, kinds, store, place.state_dir);
-    let (watch, control) = Watch::new(app, args.events);
+    let (watch, control) = Watch::new(app, args.events, None);
     let work = workshop.engine.resume(Arc::new(plan), setup, opened, control);
     let conducted = Box::pin(watch.conduct(app, &hint, work)).await?;
     watch.tell(app, &conducted, &workshop.written, &hint)
