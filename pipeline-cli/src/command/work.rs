@@ -117,7 +117,7 @@ impl Watch {
             app.console.err(&format!("{} {}", paint(YELLOW, "warning:"), visible(&trouble)));
         }
         if app.settings.is_github()
-            && let Some(line) = github::annotation(&report)
+            && let Some(line) = github::annotation(report)
         {
             app.console.err(&line);
         }
