@@ -74,10 +74,10 @@ async fn n23_every_start_has_one_end_and_observers_are_told_what_the_journal_has
     for record in &told {
         match &record.fact {
             Fact::AttemptStarted { path, attempt, .. } => {
-                balance.entry((path.clone(), *attempt)).or_default().0 += 1
+                balance.entry((path.clone(), *attempt)).or_default().0 += 1;
             }
             Fact::AttemptEnded { path, attempt, .. } => {
-                balance.entry((path.clone(), *attempt)).or_default().1 += 1
+                balance.entry((path.clone(), *attempt)).or_default().1 += 1;
             }
             _ => {}
         }
