@@ -17,6 +17,7 @@ use pipeline_core::plan::{CompileOptions, Plan};
 use pipeline_core::source::{SourceLoader, SourceRef};
 use pipeline_core::step::RunInfo;
 use pipeline_core::store::{CheckpointStore, OutputWriter};
+use serde_json::{Map, Value};
 
 use crate::args::{Cli, Command};
 use crate::command;
@@ -158,12 +159,46 @@ pub fn workshop(app: &App, kinds: Kinds, store: Arc<dyn CheckpointStore>, state_
     let outputs: Arc<dyn OutputWriter> = Arc::<Written>::clone(&written);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut services = Services::new(kinds.catalog, wiring::tools(), outputs);
-    services.calls = (kinds.mode != Mode::Mock).then(|| Arc::new(tokio::sync::Semaphore::new(LIVE_CALLS)));
+    services.calls = (!matches!(kinds.mode, Mode::Mock | Mode::Replay))
+        .then(|| Arc::new(tokio::sync::Semaphore::new(LIVE_CALLS)));
     services.jq = wiring::jq();
     services.child_env = Arc::new(app.settings.child_env());
     services.sessions = Some(wiring::sessions(state_dir, Arc::clone(&clock)));
     services.snapshots = Some(wiring::snapshots(state_dir, Arc::clone(&clock)));
     Workshop { engine: Engine { services: Arc::new(services), store, clock }, written }
+}
+
+impl Workshop {
+    /// Registers what the pipelines of a plan declare under `tools`, `mcp_servers` and `hooks`.
+    ///
+    /// # Errors
+    /// A usage [`Failure`] for what is declared wrongly.
+    pub fn declare(&mut self, app: &App, plan: &Plan) -> Result<(), Failure> {
+        let mut keys: Map<String, Value> = Map::new();
+        for pipeline in plan.pipelines() {
+            for (key, value) in &pipeline.settings.tools {
+                match (keys.get_mut(key).and_then(Value::as_object_mut), value.as_object()) {
+                    // What a parent declares, its children cannot replace.
+                    (Some(all), Some(more)) => {
+                        for (name, entry) in more {
+                            all.entry(name).or_insert_with(|| entry.clone());
+                        }
+                    }
+                    _ => drop(keys.insert(key.clone(), value.clone())),
+                }
+            }
+        }
+        if !keys.is_empty() {
+            let tools = wiring::declared_tools(&keys, &app.settings).map_err(Failure::usage)?;
+            Arc::make_mut(&mut self.engine.services).tools = tools;
+        }
+        Ok(())
+    }
+
+    /// Ends what was started for steps: servers of tools.
+    pub async fn close(&self) {
+        self.engine.services.tools.close().await;
+    }
 }
 
 /// Does what the command line asks.
@@ -182,6 +217,8 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Resume(args) => Box::pin(command::resume::resume(&app, args)).await,
         Command::Runs(args) => command::runs::runs(&app, args).await,
         Command::Report(args) => command::report::report(&app, args).await,
+        Command::Tools(args) => Box::pin(command::tools::tools(&app, args)).await,
+        Command::Sessions(args) => command::sessions::sessions(&app, args).await,
         Command::Graph(args) => command::graph::graph(&app, args),
         Command::Schema => command::schema::schema(&app),
         Command::Explain(args) => command::explain::explain(&app, args),

@@ -6,6 +6,7 @@
 mod author;
 mod plan;
 mod runs;
+mod tools;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use author::{Bench, Completions, Complexity, Generate, Init, Migrate, New, Profile, Test, Verify};
 pub use plan::Plan;
 pub use runs::{Collect, Diff, Fork, ListRuns, Logs, OneRun, Remove, Report, Runs};
+pub use tools::{Sessions, Tools};
 
 /// Durable, supervised AI pipelines from a YAML file.
 #[derive(Debug, Parser)]
@@ -61,6 +63,12 @@ pub enum Command {
     Runs(Runs),
     /// Write a run as one page: graph, timeline, prompts, outputs, tokens, cost
     Report(Report),
+    /// List, show and call tools
+    #[command(subcommand)]
+    Tools(Tools),
+    /// Look into durable conversations
+    #[command(subcommand)]
+    Sessions(Sessions),
     /// Draw a pipeline
     Graph(Graph),
     /// Print the JSON Schema of pipeline files, for editors
@@ -161,6 +169,9 @@ pub struct Run {
     /// Limits.
     #[command(flatten)]
     pub limits: Limits,
+    /// Whether effects are taped.
+    #[command(flatten)]
+    pub taping: Taping,
     /// Where steps work [default: workspace]
     #[arg(long, value_name = "DIR")]
     pub workspace_dir: Option<PathBuf>,
@@ -245,6 +256,17 @@ pub struct Mock {
     /// Script the mock with a file of rules; implies --mock
     #[arg(long, value_name = "FILE")]
     pub mock_rules: Option<PathBuf>,
+}
+
+/// Whether effects are taped.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Taping {
+    /// Keep what comes of every effect (model calls, tools, commands) in a tape there
+    #[arg(long, value_name = "DIR", conflicts_with = "replay")]
+    pub record: Option<PathBuf>,
+    /// Do no effect: give back what the tape there has of each
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["mock", "mock_rules"])]
+    pub replay: Option<PathBuf>,
 }
 
 /// What a run may reach beside what its file says.

@@ -21,6 +21,8 @@ pub mod resume;
 pub mod run;
 pub mod runs;
 pub mod schema;
+pub mod sessions;
 pub mod test;
+pub mod tools;
 pub mod verify;
 pub mod work;

@@ -20,6 +20,7 @@ mod settings;
 mod setup;
 mod sources;
 mod supervise;
+mod taping;
 mod walk;
 mod wiring;
 

@@ -35,6 +35,20 @@ const CHILD_ENV: [&str; 12] = [
     "SYSTEMROOT",
 ];
 
+/// Words in the names of variables that hold secrets.
+const SECRET_WORDS: [&str; 10] = [
+    "KEY",
+    "APIKEY",
+    "TOKEN",
+    "SECRET",
+    "SECRETS",
+    "PASSWORD",
+    "PASSWD",
+    "PASS",
+    "CREDENTIAL",
+    "CREDENTIALS",
+];
+
 /// What the surroundings say, read once when the program starts.
 #[expect(clippy::struct_excessive_bools, reason = "answers that have nothing to do with each other")]
 #[derive(Debug, Clone, Default)]
@@ -69,6 +83,8 @@ pub enum Mode {
     Mock,
     /// Real ones where there is a credential, else the mock.
     Mixed,
+    /// None: a tape has what they answered.
+    Replay,
 }
 
 impl Mode {
@@ -78,12 +94,13 @@ impl Mode {
             Self::Live => "live",
             Self::Mock => "mock",
             Self::Mixed => "mixed",
+            Self::Replay => "replay",
         }
     }
 
     /// The mode of that name.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Live, Self::Mock, Self::Mixed].into_iter().find(|mode| mode.name() == name)
+        [Self::Live, Self::Mock, Self::Mixed, Self::Replay].into_iter().find(|mode| mode.name() == name)
     }
 }
 
@@ -233,10 +250,22 @@ impl Settings {
             return Ok(Mode::Mock);
         }
         let Some(name) = self.variable("TEST_MODE") else { return Ok(Mode::Live) };
-        Mode::named(name).ok_or_else(|| {
+        // A replay needs to know its tape, which only a flag names.
+        Mode::named(name).filter(|mode| *mode != Mode::Replay).ok_or_else(|| {
             Failure::usage(format!("TEST_MODE is `{name}`, which is not a mode"))
                 .help("set it to mock, mixed or live, or unset it")
         })
+    }
+
+    /// Values that must not be stored or shown: of variables that are credentials, and of all whose names sound like it.
+    pub fn secrets(&self) -> Vec<&str> {
+        let sounds_secret =
+            |name: &str| name.to_ascii_uppercase().split('_').any(|word| SECRET_WORDS.contains(&word));
+        self.variables
+            .iter()
+            .filter(|(name, _)| sounds_secret(name))
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     /// Provider names with the variables that would give them a credential.
@@ -354,5 +383,19 @@ mod tests {
         assert!(!google.has_credential("openai"));
         assert!(google.has_credential("ollama"));
         assert_eq!(google.select(&["GOOGLE_API_KEY".to_owned(), "OTHER".to_owned()]).len(), 1);
+    }
+
+    #[test]
+    fn values_of_variables_that_sound_secret_are_secrets() {
+        let variables = [
+            ("ANTHROPIC_API_KEY", "a"),
+            ("GITHUB_TOKEN", "b"),
+            ("db_password", "c"),
+            ("MONKEY", "d"),
+            ("PWD", "e"),
+        ];
+        let mut secrets = settings(&Global::default(), &variables, (false, false)).secrets().join("");
+        secrets = secrets.chars().filter(|c| "abcde".contains(*c)).collect();
+        assert_eq!(secrets, "abc");
     }
 }

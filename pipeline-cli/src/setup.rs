@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::{Limits, Permissions};
 use crate::exit::Failure;
+use crate::taping::Taping;
 
 /// What the composition root stores in a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -47,6 +48,9 @@ pub struct Kept {
     /// The run that this one took over from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<String>,
+    /// `--record` or `--replay`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taping: Option<Taping>,
 }
 
 /// A file of mock rules as it was when the run began.
@@ -128,13 +132,14 @@ impl Kept {
             read: self.read.clone(),
             write: self.write.clone(),
         };
+        let replayed = self.taping.as_ref().and_then(Taping::replayed);
         RunSetup {
             info: RunInfo {
                 id: manifest.run_id.clone(),
                 workflow: manifest.workflow.clone(),
-                started_at: manifest.created_at,
+                started_at: replayed.map_or(manifest.created_at, |run| run.started_at),
                 seed: self.seed,
-                mock: manifest.mode == "mock",
+                mock: replayed.map_or(&manifest.mode, |run| &run.mode) == "mock",
                 dirs,
                 permissions: self.permissions.clone(),
             },

@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use pipeline_checkpoint::{FileSessions, FileSnapshots, FileStore};
+use pipeline_checkpoint::{FileSessions, FileSnapshots, FileStore, FileTape, Redactor};
 use pipeline_core::clock::Clock;
 use pipeline_core::provider::{Provider, ProviderEntry, ProviderKind};
 use pipeline_core::step::Step;
-use pipeline_core::store::{CheckpointStore, JqHost, OutputWriter, SessionStore, SnapshotStore};
+use pipeline_core::store::{CheckpointStore, JqHost, OutputWriter, SessionStore, SnapshotStore, Tape};
 use pipeline_core::tool::ToolSource;
 use pipeline_providers::{ClaudeCli, ClaudeCliSettings, Secret, Unavailable};
 use pipeline_steps::{FileCache, OutputFiles};
@@ -24,6 +24,7 @@ use pipeline_tools::Registry;
 use crate::settings::{Mode, Settings};
 
 pub use layers::Layers;
+pub use pipeline_checkpoint::TapedRun;
 pub use pipeline_providers::MockRules;
 #[cfg(feature = "mock-server")]
 pub use pipeline_providers::MockServerOptions;
@@ -60,7 +61,7 @@ pub fn providers(
     layers: &Layers,
 ) -> Result<BuiltIn, String> {
     let mut mocks = pipeline_providers::mocks(Arc::clone(rules));
-    if mode == Mode::Mock {
+    if matches!(mode, Mode::Mock | Mode::Replay) {
         return Ok((mocks, Vec::new()));
     }
     let mut providers = Vec::new();
@@ -105,7 +106,7 @@ pub fn entry(
     layers: &Layers,
     entry: &ProviderEntry,
 ) -> Result<Arc<dyn Provider>, String> {
-    if mode == Mode::Mock {
+    if matches!(mode, Mode::Mock | Mode::Replay) {
         return Ok(pipeline_providers::mock_for(entry, Arc::clone(rules)));
     }
     let live = live_entry(settings, entry, layers);
@@ -224,6 +225,19 @@ pub fn tools() -> Arc<dyn ToolSource> {
     Arc::new(Registry::with_builtins())
 }
 
+/// The registry of tools of a workflow that has these keys.
+///
+/// # Errors
+/// A sentence that says what is declared wrongly.
+pub fn declared_tools(
+    keys: &serde_json::Map<String, serde_json::Value>,
+    settings: &Settings,
+) -> Result<Arc<dyn ToolSource>, String> {
+    let written = pipeline_tools::Written::read(keys)?;
+    let secrets = pipeline_tools::Secrets::new(settings.select(&written.secrets()));
+    Ok(Arc::new(Registry::declared(&written, &secrets)?))
+}
+
 /// Where output files are written.
 pub fn outputs() -> Arc<dyn OutputWriter> {
     Arc::new(OutputFiles)
@@ -251,6 +265,24 @@ pub fn sessions(dir: &Path, clock: Arc<dyn Clock>) -> Arc<dyn SessionStore> {
 /// The snapshots and cached results of a state directory.
 pub fn snapshots(dir: &Path, clock: Arc<dyn Clock>) -> Arc<dyn SnapshotStore> {
     Arc::new(FileSnapshots::new(dir, clock))
+}
+
+/// A tape in `dir` that records `run`, without `secrets`.
+///
+/// # Errors
+/// A sentence that says why there can be none.
+pub fn record(dir: &Path, run: &TapedRun, secrets: Vec<&str>) -> Result<Arc<dyn Tape>, String> {
+    let tape = FileTape::record(dir, run, Redactor::new(secrets)?);
+    tape.map(|tape| Arc::new(tape) as Arc<dyn Tape>).map_err(|error| error.to_string())
+}
+
+/// The tape in `dir`, and the run that it was recorded of. `secrets` are not shown.
+///
+/// # Errors
+/// A sentence that says why it cannot be read.
+pub fn replay(dir: &Path, secrets: Vec<&str>) -> Result<(Arc<dyn Tape>, TapedRun), String> {
+    let (tape, run) = FileTape::replay(dir, Redactor::new(secrets)?).map_err(|error| error.to_string())?;
+    Ok((Arc::new(tape), run))
 }
 
 #[cfg(test)]

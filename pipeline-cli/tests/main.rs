@@ -19,3 +19,7 @@ mod crash;
 mod jq;
 #[path = "process/outside.rs"]
 mod outside;
+#[path = "process/taping.rs"]
+mod taping;
+#[path = "process/tools.rs"]
+mod tools;

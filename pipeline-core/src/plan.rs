@@ -51,6 +51,11 @@ impl Plan {
     }
 
     /// A pipeline of this plan.
+    pub fn pipelines(&self) -> impl Iterator<Item = &Pipeline> {
+        self.pipelines.iter()
+    }
+
+    /// One of its pipelines.
     pub fn pipeline(&self, id: PipelineId) -> &Pipeline {
         &self.pipelines[id.0 as usize]
     }
@@ -138,6 +143,9 @@ pub struct Settings {
     /// `permissions.shell`, `permissions.network` and `permissions.tools`.
     #[serde(default)]
     pub permissions: crate::step::Permissions,
+    /// `tools`, `mcp_servers` and `hooks`, as written: what they mean is the registry's.
+    #[serde(default)]
+    pub tools: serde_json::Map<String, Value>,
 }
 
 /// One input.

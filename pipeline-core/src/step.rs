@@ -133,6 +133,20 @@ impl Permissions {
             rule.peek().is_some() && rule.all(|word| words.next().is_some_and(|w| w == word))
         })
     }
+
+    /// Whether tools may reach a host, written as it stands in a URL: each rule is `*`, a name, or `*.name` for what is below it.
+    pub fn allows_host(&self, host: &str) -> bool {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        self.network.iter().any(|rule| {
+            let rule = rule.trim_end_matches('.').to_ascii_lowercase();
+            match rule.strip_prefix("*.") {
+                Some(parent) => {
+                    host.strip_suffix(parent).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+                }
+                None => rule == "*" || rule == host,
+            }
+        })
+    }
 }
 
 /// The directories of a run, absolute.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::diagnostic::closest;
 use crate::error::StepError;
 use crate::step::StepContext;
 use crate::value::Value;
@@ -46,10 +47,36 @@ pub struct ToolOutput {
 }
 
 /// Where tools are looked up by name.
+#[async_trait]
 pub trait ToolSource: Send + Sync {
-    /// The tool of that name.
+    /// The tool of that name, if it is known without waiting for anybody.
     fn get(&self, name: &str) -> Option<Arc<dyn Tool>>;
 
-    /// Every tool's spec, ordered by name.
+    /// Every tool's spec that is known without waiting for anybody, ordered by name.
     fn list(&self) -> Vec<ToolSpec>;
+
+    /// What a step means by a name: one tool, or all tools of a server. A server that has them is started first, once.
+    ///
+    /// # Errors
+    /// `Invalid` when nothing has that name; the server's, when it cannot be started.
+    async fn open(&self, name: &str, cx: &StepContext) -> Result<Vec<Arc<dyn Tool>>, StepError> {
+        let _ = cx;
+        self.get(name).map(|tool| vec![tool]).ok_or_else(|| unknown(name, &self.list()))
+    }
+
+    /// Ends what was started for the tools. A source that starts nothing has nothing to end.
+    async fn close(&self) {}
+}
+
+/// The error for a name that no tool has.
+pub fn unknown(name: &str, known: &[ToolSpec]) -> StepError {
+    let names: Vec<&str> = known.iter().map(|tool| tool.name.as_str()).collect();
+    let help = match closest(name, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => {
+            "no tool is registered; declare it under `tools` or `mcp_servers`".to_owned()
+        }
+        None => format!("it is one of: {}", names.join(", ")),
+    };
+    StepError::invalid(format!("there is no tool `{name}`")).help(help)
 }

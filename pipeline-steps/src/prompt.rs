@@ -74,7 +74,7 @@ impl Step for Prompt {
         if let Some((KeepAnswer::Load, name)) = &keep {
             return kept::load(cx, name).await;
         }
-        let output = Conversation::new(cx, Arc::clone(&provider), config)?.run(asked).await?;
+        let output = Conversation::new(cx, Arc::clone(&provider), config).await?.run(asked).await?;
         if let Some((_, name)) = &keep {
             kept::save(cx, name, &output.value).await?;
         }

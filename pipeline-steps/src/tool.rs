@@ -3,7 +3,7 @@
 //! Owns the step. Which tools there are, and what each may do, is the registry's. Must not know any tool.
 
 use async_trait::async_trait;
-use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::error::StepError;
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::value::Value;
 use schemars::JsonSchema;
@@ -51,8 +51,13 @@ impl Step for ToolStep {
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
         let config: Config = decode(cx, with.clone())?;
         let name = &config.tool;
-        let Some(tool) = cx.services.tools.get(name) else {
-            return Err(unknown(cx, name));
+        let mut found = cx.services.tools.open(name, cx).await?;
+        let Some(tool) = found.pop().filter(|_| found.is_empty()) else {
+            let names: Vec<String> = found.iter().map(|tool| tool.spec().name).collect();
+            return Err(StepError::invalid(format!(
+                "`{name}` stands for several tools, and this step calls one"
+            ))
+            .help(format!("name one of them, for example {}", names.join(", "))));
         };
         let call = async {
             let output = tool.call(Value::Object(config.arguments.clone()), cx).await?;
@@ -65,14 +70,4 @@ impl Step for ToolStep {
         };
         Ok(StepOutput { file_text, ..StepOutput::ok(value) })
     }
-}
-
-fn unknown(cx: &StepContext, name: &str) -> StepError {
-    let known: Vec<String> = cx.services.tools.list().into_iter().map(|tool| tool.name).collect();
-    let help = match pipeline_core::diagnostic::closest(name, known.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if known.is_empty() => "this program was put together without tools".to_owned(),
-        None => format!("there are: {}", known.join(", ")),
-    };
-    StepError::new(ErrorKind::Invalid, format!("there is no tool `{name}`")).help(help)
 }

@@ -11,8 +11,9 @@ use pipeline_core::step::StepContext;
 use pipeline_core::tool::{Tool, ToolOutput, ToolSpec};
 use pipeline_core::value::{Data, Value};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Number, json};
+
+use crate::decode::decode;
 
 /// Floats that are whole are shown as integers up to here (2^53), where each still has its own value.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -107,12 +108,6 @@ impl Tool for TextStats {
             data: json!({ "lines": lines, "words": words, "characters": characters }),
         })
     }
-}
-
-/// The registry has checked the arguments; a tool that is called without it still answers with an error.
-fn decode<T: DeserializeOwned>(tool: &str, arguments: Value) -> Result<T, StepError> {
-    serde_json::from_value(arguments)
-        .map_err(|e| StepError::invalid(format!("the arguments of tool `{tool}` do not fit: {e}")))
 }
 
 fn evaluate(text: &str, names: &NoNames) -> Result<Number, StepError> {

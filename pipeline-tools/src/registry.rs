@@ -2,16 +2,24 @@
 //!
 //! Owns [`Registry`]. It is a value, handed to whoever needs it: nothing runs in it, so nothing has to be started, and
 //! nothing can die. Its lock is held to read or change the map of names and never while code of a tool runs.
-//! Must not know any tool beside those that are built in.
+//! Must not know any tool beside those that are built in, nor how servers are spoken to (`mcp.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use parking_lot::RwLock;
-use pipeline_core::tool::{Tool, ToolSource, ToolSpec};
+use pipeline_core::error::StepError;
+use pipeline_core::step::StepContext;
+use pipeline_core::tool::{Tool, ToolSource, ToolSpec, unknown};
 
 use crate::builtin::{Calculator, TextStats};
 use crate::checked::Checked;
+use crate::command::{Custom, Shell};
+use crate::files::{ListFiles, ReadFile, WriteFile};
+use crate::hook::Hooks;
+use crate::query::{Jq, ParseJson};
+use crate::written::{Secrets, Written};
 
 /// A set of tools that many tasks may read and change at once.
 ///
@@ -24,6 +32,9 @@ use crate::checked::Checked;
 #[derive(Default)]
 pub struct Registry {
     tools: RwLock<BTreeMap<String, Arc<Checked>>>,
+    hooks: Arc<Hooks>,
+    #[cfg(feature = "mcp")]
+    servers: crate::mcp::Servers,
 }
 
 /// A tool of that name is registered already. The one that was there stays.
@@ -37,12 +48,36 @@ pub struct DuplicateTool {
 impl Registry {
     /// A registry with the tools of this crate.
     pub fn with_builtins() -> Self {
-        let builtins: [Arc<dyn Tool>; 2] = [Arc::new(Calculator), Arc::new(TextStats)];
-        let tools = builtins.into_iter().map(|tool| {
-            let checked = Checked::new(tool);
-            (checked.known().name.clone(), Arc::new(checked))
-        });
-        Self { tools: RwLock::new(tools.collect()) }
+        Self { tools: RwLock::new(checked(builtins(), &Arc::default())), ..Self::default() }
+    }
+
+    /// A registry with the tools of this crate and what a workflow declares: commands, servers, hooks.
+    ///
+    /// # Errors
+    /// A sentence for people: a name that is taken, a hook that does not exist, a server that is neither a command nor a URL.
+    pub fn declared(written: &Written, secrets: &Secrets) -> Result<Self, String> {
+        let hooks = Arc::new(Hooks::new(&written.hooks)?);
+        let registry = Self {
+            tools: RwLock::new(checked(builtins(), &hooks)),
+            hooks: Arc::clone(&hooks),
+            #[cfg(feature = "mcp")]
+            servers: crate::mcp::Servers::new(&written.mcp_servers, secrets, &hooks)?,
+        };
+        #[cfg(not(feature = "mcp"))]
+        if let Some(name) = written.mcp_servers.keys().next() {
+            return Err(format!(
+                "this program was put together without MCP, which the server `{name}` needs"
+            ));
+        }
+        for (name, tool) in &written.tools {
+            if tool.command.is_empty() {
+                return Err(format!("`tools.{name}` has an empty `command`"));
+            }
+            registry
+                .register(Arc::new(Custom::new(name, tool, secrets)))
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(registry)
     }
 
     /// Adds a tool under the name in its spec, which is asked for once.
@@ -53,7 +88,7 @@ impl Registry {
     /// [`DuplicateTool`] when the name is taken.
     pub fn register(&self, tool: Arc<dyn Tool>) -> Result<(), DuplicateTool> {
         // Runs code of the tool, so before the lock.
-        let checked = Arc::new(Checked::new(tool));
+        let checked = Arc::new(Checked::new(tool, Arc::clone(&self.hooks)));
         let name = checked.known().name.clone();
         let mut tools = self.tools.write();
         if tools.contains_key(&name) {
@@ -71,6 +106,32 @@ impl Registry {
     }
 }
 
+fn builtins() -> Vec<Arc<dyn Tool>> {
+    vec![
+        Arc::new(Calculator),
+        Arc::new(TextStats),
+        Arc::new(ReadFile),
+        Arc::new(WriteFile),
+        Arc::new(ListFiles),
+        Arc::new(Shell),
+        Arc::new(ParseJson),
+        Arc::new(Jq),
+        #[cfg(feature = "http")]
+        Arc::new(crate::http::HttpGet),
+        #[cfg(feature = "http")]
+        Arc::new(crate::http::WanIp::named("wan_ip")),
+        // What the original calls it.
+        #[cfg(feature = "http")]
+        Arc::new(crate::http::WanIp::named("get_wan_ip")),
+    ]
+}
+
+fn checked(tools: Vec<Arc<dyn Tool>>, hooks: &Arc<Hooks>) -> BTreeMap<String, Arc<Checked>> {
+    let behind = |tool| Arc::new(Checked::new(tool, Arc::clone(hooks)));
+    tools.into_iter().map(behind).map(|tool| (tool.known().name.clone(), tool)).collect()
+}
+
+#[async_trait]
 impl ToolSource for Registry {
     fn get(&self, name: &str) -> Option<Arc<dyn Tool>> {
         let found = self.tools.read().get(name).cloned();
@@ -79,6 +140,23 @@ impl ToolSource for Registry {
 
     fn list(&self) -> Vec<ToolSpec> {
         self.tools.read().values().map(|tool| tool.known().clone()).collect()
+    }
+
+    async fn open(&self, name: &str, cx: &StepContext) -> Result<Vec<Arc<dyn Tool>>, StepError> {
+        if let Some(tool) = self.get(name) {
+            return Ok(vec![tool]);
+        }
+        #[cfg(feature = "mcp")]
+        if let Some(tools) = self.servers.open(name, cx).await? {
+            return Ok(tools);
+        }
+        let _ = cx;
+        Err(unknown(name, &self.list()))
+    }
+
+    async fn close(&self) {
+        #[cfg(feature = "mcp")]
+        self.servers.close().await;
     }
 }
 

@@ -6,3 +6,6 @@ mod support;
 mod builtin;
 mod registry;
 mod hazards;
+mod tools;
+#[cfg(feature = "mcp")]
+mod mcp;

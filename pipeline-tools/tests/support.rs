@@ -51,6 +51,37 @@ pub fn context() -> StepContext {
     }
 }
 
+/// A context whose directories are below `root`, with permissions.
+pub fn context_in(root: &std::path::Path, permissions: Permissions) -> StepContext {
+    let mut cx = context();
+    let dir = |name: &str| {
+        let dir = root.join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    };
+    let dirs = RunDirs {
+        working: dir("working"),
+        pipeline: dir("working"),
+        workspace: dir("workspace"),
+        output: dir("output"),
+        run: dir("run"),
+        ..RunDirs::default()
+    };
+    cx.workspace.clone_from(&dirs.workspace);
+    cx.run = Arc::new(RunInfo { dirs, permissions, ..(*cx.run).clone() });
+    let mut services = (*cx.services).clone();
+    services.child_env = Arc::new([("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into());
+    cx.services = Arc::new(services);
+    cx
+}
+
+/// The registry of a workflow that declares this.
+pub fn declared(keys: &Value, variables: &[(&str, &str)]) -> Result<Registry, String> {
+    let written = pipeline_tools::Written::read(keys.as_object().unwrap())?;
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Registry::declared(&written, &pipeline_tools::Secrets::new(variables.collect()))
+}
+
 /// A tool whose calls are answered by a function.
 pub struct Fake {
     pub name: String,

@@ -59,7 +59,11 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     }
     let setup = kept.setup(manifest, run_dir(&state_dir, &id));
     let hint = resume_command(app, &id, &state_dir);
-    let workshop = app::workshop(app, kinds, store, &state_dir);
+    let mut workshop = app::workshop(app, kinds, store, &state_dir);
+    workshop.declare(app, &plan)?;
+    if let Some(taping) = kept.taping.as_ref().filter(|_| !has_ended) {
+        taping.put_into(&mut workshop, app, manifest, kept.seed)?;
+    }
     let (watch, mut control) = Watch::new(app, args.events, args.metrics_file.as_deref());
     control.answers = ask::answers(&args.answers)?;
     control.parking = match (args.waiting.wait, args.try_now) {
@@ -72,7 +76,9 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
         ask::check(&control.answers, &asked)?;
     }
     let work = workshop.engine.resume(plan, setup, opened, control);
-    let conducted = Box::pin(watch.conduct(app, &hint, work)).await?;
+    let conducted = Box::pin(watch.conduct(app, &hint, work)).await;
+    workshop.close().await;
+    let conducted = conducted?;
     let exit = watch.tell(app, &conducted, &workshop.written, &hint)?;
     let again = Resume { run: Some(id), answers: Vec::new(), ..args.clone() };
     go_on_with_answers(app, &again, &state_dir, &conducted, exit).await
@@ -206,9 +212,11 @@ fn stored_mode(manifest: &Manifest, asks_for_mock: bool) -> Result<Mode, Failure
         Failure::environment(format!("run {run} is in mode `{name}`, which this version does not have"))
             .help(format!("it was begun with version {}: use that one", manifest.program))
     })?;
-    if asks_for_mock && mode == Mode::Live {
-        return Err(Failure::usage(format!("run {run} began live and cannot go on with the mock"))
-            .help("leave --mock out, or begin a new run with it"));
+    if asks_for_mock && matches!(mode, Mode::Live | Mode::Replay) {
+        return Err(Failure::usage(format!(
+            "run {run} began in mode `{name}` and cannot go on with the mock"
+        ))
+        .help("leave --mock out, or begin a new run with it"));
     }
     Ok(mode)
 }
@@ -256,7 +264,7 @@ mod tests {
         stored.mode = "live".to_owned();
         assert_eq!(stored_mode(&stored, false), Ok(Mode::Live));
         assert_eq!(stored_mode(&stored, true).expect_err("refused").exit.code(), 2);
-        stored.mode = "replay".to_owned();
+        stored.mode = "rewind".to_owned();
         assert_eq!(stored_mode(&stored, false).expect_err("unknown").exit.code(), 3);
     }
 }

@@ -19,6 +19,7 @@ use crate::inputs::{self, Given};
 use crate::settings::Mode;
 use crate::setup::{Kept, RulesText, check_run_id, run_dir};
 use crate::sources::{FileSources, reason};
+use crate::taping::Taping;
 
 /// Runs a pipeline.
 ///
@@ -29,7 +30,12 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
         return super::plan::plan(app, &planned(args)).await;
     }
     let rules = read_rules(app, &args.mock)?;
-    let mode = app.settings.mode(args.mock.mock || rules.is_some())?;
+    let taping = Taping::of(app, &args.taping)?;
+    let replayed = taping.as_ref().and_then(Taping::replayed);
+    let mode = match replayed {
+        Some(_) => Mode::Replay,
+        None => app.settings.mode(args.mock.mock || rules.is_some())?,
+    };
     let kinds = app.kinds(mode, rules.as_ref())?;
     let loader = app.sources(&app.settings.state_dir(None));
     let compiled = app::compile(&loader, &args.file, &kinds.catalog, &CompileOptions::default());
@@ -45,7 +51,9 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     };
     let inputs = checked_inputs(app, args, &plan)?;
     check_until(args.until.as_deref(), &plan)?;
-    let kept = kept(app, args, &plan, mode, rules)?;
+    let mut kept = kept(app, args, &plan, mode, rules)?;
+    kept.seed = replayed.map_or(kept.seed, |run| run.seed);
+    kept.taping = taping;
     let kinds = app.connect(kinds, &plan)?;
 
     let state_dir = app.settings.state_dir(Some(&plan.root().settings));
@@ -57,12 +65,18 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let setup = kept.setup(&manifest, run_dir(&state_dir, &manifest.run_id));
     let resume = resume_command(app, &manifest.run_id, &state_dir);
 
-    let workshop = app::workshop(app, kinds, store, &state_dir);
+    let mut workshop = app::workshop(app, kinds, store, &state_dir);
+    workshop.declare(app, &plan)?;
+    if let Some(taping) = &kept.taping {
+        taping.put_into(&mut workshop, app, &manifest, kept.seed)?;
+    }
     let (watch, mut control) = Watch::new(app, args.events, args.metrics_file.as_deref());
     control.parking = if args.waiting.wait { Parking::Wait } else { Parking::Stop };
     let run_id = manifest.run_id.clone();
     let work = workshop.engine.run(Arc::new(plan), setup, manifest, sources, control);
-    let conducted = Box::pin(watch.conduct(app, &resume, work)).await?;
+    let conducted = Box::pin(watch.conduct(app, &resume, work)).await;
+    workshop.close().await;
+    let conducted = conducted?;
     let exit = watch.tell(app, &conducted, &workshop.written, &resume)?;
     let again =
         Resume { run: Some(run_id), events: args.events, waiting: args.waiting.clone(), ..Resume::default() };
@@ -127,7 +141,7 @@ fn kept(app: &App, args: &Run, plan: &Plan, mode: Mode, rules: Option<RulesText>
     let seed = match mode {
         // Two mock runs of one pipeline give the same values.
         Mode::Mock => rules.as_ref().map_or(0, RulesText::seed),
-        Mode::Live | Mode::Mixed => Hash::of_bytes(uuid::Uuid::now_v7().as_bytes()).seed(),
+        Mode::Live | Mode::Mixed | Mode::Replay => Hash::of_bytes(uuid::Uuid::now_v7().as_bytes()).seed(),
     };
     let mut kept = Kept {
         working: settings.working.clone(),

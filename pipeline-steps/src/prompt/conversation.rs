@@ -66,12 +66,12 @@ impl<'a> Conversation<'a> {
     ///
     /// # Errors
     /// `Invalid` for a name that does not exist or a schema that is none, `Unsupported` for what the provider cannot do.
-    pub fn new(
+    pub async fn new(
         cx: &'a StepContext,
         provider: Arc<dyn Provider>,
         mut config: Config,
     ) -> Result<Self, StepError> {
-        let tools = request::tools(cx, &config)?;
+        let tools = request::tools(cx, &config).await?;
         let schema = request::schema(&mut config);
         let expect = config.expect.take().unwrap_or_default();
         expect.check(cx)?;

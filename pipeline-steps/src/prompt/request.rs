@@ -38,20 +38,15 @@ pub(super) fn provider(cx: &StepContext, named: Option<&Text>) -> Result<Arc<dyn
 ///
 /// # Errors
 /// `Invalid` when there is none of a name.
-pub(super) fn tools(cx: &StepContext, config: &Config) -> Result<Vec<Arc<dyn Tool>>, StepError> {
+pub(super) async fn tools(cx: &StepContext, config: &Config) -> Result<Vec<Arc<dyn Tool>>, StepError> {
     if config.simplify {
         return Ok(Vec::new());
     }
-    let tool = |name: &String| {
-        cx.services.tools.get(name).ok_or_else(|| {
-            let known: Vec<String> = cx.services.tools.list().into_iter().map(|t| t.name).collect();
-            StepError::invalid(format!("there is no tool `{name}`")).help(match known.as_slice() {
-                [] => "no tool is registered; declare it under `tools` or `mcp_servers`".to_owned(),
-                known => format!("it is one of: {}", known.join(", ")),
-            })
-        })
-    };
-    config.tools.iter().map(tool).collect()
+    let mut tools = Vec::new();
+    for name in &config.tools {
+        tools.extend(cx.services.tools.open(name, cx).await?);
+    }
+    Ok(tools)
 }
 
 /// JSON Schema that the answer must fit.

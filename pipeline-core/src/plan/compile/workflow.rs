@@ -16,9 +16,6 @@ use crate::source::SourceRef;
 /// Most pipelines of one plan: a file that names two, that name two each, and so on, ends here.
 const MOST_PIPELINES: usize = 1000;
 
-/// Keys of the workflow that are known and not built yet.
-const LATER: [&str; 1] = ["tools"];
-
 impl Compiler<'_> {
     /// The root file.
     pub(super) fn root(&mut self, root: &SourceRef) {
@@ -179,12 +176,6 @@ impl Compiler<'_> {
         }
         let name = name.unwrap_or("unnamed").to_owned();
         keys.know(&["description", "version"]);
-        for key in LATER {
-            if let Some(entry) = keys.entry(key) {
-                let message = format!("`{key}` is not built yet and is ignored");
-                self.report.push(Diagnostic::warning("E0112", entry.key_span, message));
-            }
-        }
         self.provider_entries(&mut keys);
         for key in normalise::OF_CLAUDE {
             if let Some(entry) = keys.entry(key) {
@@ -209,6 +200,11 @@ impl Compiler<'_> {
             self.scope.defaults.as_ref().and_then(|d| d.get("output_dir")).and_then(Node::as_text);
         settings.output_dir = settings.output_dir.or(default_dir.map(str::to_owned));
         self.permissions(&mut keys, &mut settings);
+        for key in ["tools", "mcp_servers", "hooks"] {
+            if let Some(written) = keys.get(key) {
+                settings.tools.insert(key.to_owned(), written.to_json());
+            }
+        }
         let budget = self.workflow_budget(&mut keys);
         self.collect(node);
         let (variables, global_vars) = self.initial(&mut keys);
