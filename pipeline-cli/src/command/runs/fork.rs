@@ -39,6 +39,8 @@ pub(super) async fn fork(place: &Place<'_>, args: &Fork) -> Result<Exit, Failure
     kept.limit(&args.limits);
     kept.until = None;
     kept.forked_from = Some(old.run_id.clone());
+    // A tape is of one run: what a recorded one did is not told by the tape of another. A replay stays one.
+    kept.taping = kept.taping.take().filter(|taping| taping.replayed().is_some());
     let kinds = app.kinds(mode, rules.as_ref())?;
     let plan = compile_again(app, old, &stored.sources, &kinds)?;
     let given = inputs::variables(&args.set, &app.settings.working)
@@ -73,10 +75,16 @@ pub(super) async fn fork(place: &Place<'_>, args: &Fork) -> Result<Exit, Failure
     let opened = store.open(&run).await?;
     let setup = kept.setup(&manifest, run_dir(place.state_dir, &run));
     let hint = resume_command(app, &run, place.state_dir);
-    let workshop = app::workshop(app, kinds, store, place.state_dir);
+    let mut workshop = app::workshop(app, kinds, store, place.state_dir);
+    workshop.declare(app, &plan)?;
+    if let Some(taping) = &kept.taping {
+        taping.put_into(&mut workshop, app, &manifest, kept.seed)?;
+    }
     let (watch, control) = Watch::new(app, args.events, None);
     let work = workshop.engine.resume(Arc::new(plan), setup, opened, control);
-    let conducted = Box::pin(watch.conduct(app, &hint, work)).await?;
+    let conducted = Box::pin(watch.conduct(app, &hint, work)).await;
+    workshop.close().await;
+    let conducted = conducted?;
     watch.tell(app, &conducted, &workshop.written, &hint)
 }
 
