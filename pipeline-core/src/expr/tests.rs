@@ -119,6 +119,27 @@ fn bombs_end_with_an_error_on_a_small_stack() {
     worker.join().unwrap();
 }
 
+/// Values that nest: a text cannot build one that is too deep to print, store or drop.
+#[test]
+fn values_cannot_nest_without_end() {
+    #[expect(clippy::disallowed_methods, reason = "a thread with the smallest stack that users have")]
+    let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(|| {
+        let texts = [
+            "{% set ns = namespace(x=[]) %}{% for i in range(5000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
+            "{% set ns = namespace(x=[]) %}{% for i in range(5000) %}{% set ns.x = [ns.x] %}{% endfor %}done",
+            "{% set ns = namespace(x={}) %}{% for i in range(4000) %}{% set ns.x = {'a': ns.x} %}{% endfor %}{{ ns.x | tojson }}",
+            "{% set ns = namespace(x=[]) %}{% for i in range(4000) %}{% set ns.x = append([], ns.x) %}{% endfor %}{{ ns.x == [ns.x] }}!",
+            "{% set ns = namespace(x=[]) %}{% for i in range(4000) %}{% set ns.x = concat([ns.x], []) %}{% endfor %}{{ hash(ns.x) }}!",
+            "{% macro f(x) %}{{ f([x]) }}{% endmacro %}{{ f(1) }}!",
+        ];
+        for text in texts {
+            let outcome = Template::compile(text, &[]).unwrap().render(&scope());
+            assert!(outcome.is_err() || outcome == Ok(json!("done")) || outcome == Ok(json!("false!")), "{text}: {outcome:?}");
+        }
+    });
+    worker.unwrap().join().unwrap();
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() })]
 
