@@ -122,7 +122,6 @@ fn bombs_end_with_an_error_on_a_small_stack() {
 /// Values that nest: a text cannot build one that is too deep to print, store or drop.
 #[test]
 fn values_cannot_nest_without_end() {
-    #[expect(clippy::disallowed_methods, reason = "a thread with the smallest stack that users have")]
     let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(|| {
         let texts = [
             "{% set ns = namespace(x=[]) %}{% for i in range(5000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
