@@ -325,11 +325,17 @@ pub enum GraphFormat {
 #[derive(Debug, Args)]
 pub struct Explain {
     /// A code, as findings show it in brackets
-    #[arg(value_name = "CODE", required_unless_present = "all")]
+    #[arg(value_name = "CODE", required_unless_present_any = ["all", "steps", "expressions"])]
     pub code: Option<String>,
     /// Every code there is
     #[arg(long)]
     pub all: bool,
+    /// Every step type, its fields and an example, as Markdown
+    #[arg(long, conflicts_with_all = ["code", "all"])]
+    pub steps: bool,
+    /// The language of expressions, as Markdown
+    #[arg(long, conflicts_with_all = ["code", "all", "steps"])]
+    pub expressions: bool,
 }
 
 /// Reads `90`, `1500ms`, `90s`, `15m`, `2h`; a bare number is seconds.

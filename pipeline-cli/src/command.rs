@@ -4,6 +4,8 @@
 //! `work.rs` is what `run` and `resume` share.
 
 mod ask;
+pub mod schema;
+mod reference;
 pub mod bench;
 pub mod check;
 pub mod consent;
@@ -20,7 +22,6 @@ pub mod report;
 pub mod resume;
 pub mod run;
 pub mod runs;
-pub mod schema;
 pub mod sessions;
 pub mod test;
 pub mod tools;

@@ -39,6 +39,18 @@ const PAGES: &[Page] = &[
         heading: "<!-- Written by `cargo xtask codegen` from `pipeline explain --all`; do not edit. -->\n\n",
         make: printed,
     },
+    Page {
+        path: "docs/reference/steps.md",
+        args: &["explain", "--steps"],
+        heading: "<!-- Written by `cargo xtask codegen` from `pipeline explain --steps`; do not edit. -->\n\n",
+        make: printed,
+    },
+    Page {
+        path: "docs/reference/expressions.md",
+        args: &["explain", "--expressions"],
+        heading: "<!-- Written by `cargo xtask codegen` from `pipeline explain --expressions`; do not edit. -->\n\n",
+        make: printed,
+    },
 ];
 
 /// What came out of making a page.
@@ -227,7 +239,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let missing = generate(&script(), root.path(), true).unwrap();
         assert!(matches!(&missing, Verdict::Failed(all) if all.len() == 2), "{missing:?}");
-        let written = Verdict::Passed("2 of 3 pages".into());
+        let written = Verdict::Passed("2 of 5 pages".into());
         assert_eq!(generate(&script(), root.path(), false).unwrap(), written);
         assert_eq!(generate(&script(), root.path(), true).unwrap(), written);
         let schema = fs::read_to_string(root.path().join("docs/reference/schema.json")).unwrap();

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::args::Explain;
+use crate::command::reference;
 use crate::exit::{Exit, Failure};
 
 /// Prints what a code means.
@@ -11,6 +12,11 @@ use crate::exit::{Exit, Failure};
 /// # Errors
 /// A usage [`Failure`] for a code that there is not.
 pub fn explain(app: &App, args: &Explain) -> Result<Exit, Failure> {
+    if args.steps || args.expressions {
+        let page = if args.steps { reference::steps(app)? } else { reference::expressions() };
+        app.console.out(&page)?;
+        return Ok(Exit::Success);
+    }
     let Some(code) = args.code.as_deref().filter(|_| !args.all) else {
         return all(app);
     };

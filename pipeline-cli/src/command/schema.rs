@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure};
 use crate::settings::Mode;
 
 /// Types that the compiler knows and the catalog does not: control forms, and spellings of `prompt`.
-const MORE: [(&str, &str); 16] = [
+pub const MORE: [(&str, &str); 16] = [
     ("parallel", "Branches, or a step for each item, at once"),
     ("parallel_claude", "Claude tasks at once"),
     ("claude_batch", "A Claude task for each item of a list"),
