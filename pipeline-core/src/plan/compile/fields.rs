@@ -254,13 +254,18 @@ impl Compiler<'_> {
     }
 
     fn misfit(&mut self, node: &Node, schema: Schema<'_>, key: &str) {
-        let message = format!("`{key}` must be {}, and this is {}", schema.words(), node.kind_name());
+        let has_words = schema.words().contains('`');
+        let found = match node.as_text().filter(|text| has_words && text.len() <= 40) {
+            Some(text) => format!("`{text}`"),
+            None => node.kind_name().to_owned(),
+        };
+        let message = format!("`{key}` must be {}, and this is {found}", schema.words());
         let allowed: Vec<&str> = match schema.at.get("enum").and_then(Value::as_array) {
             Some(allowed) => allowed.iter().filter_map(Value::as_str).collect(),
             None => schema.alternatives().iter().filter_map(|a| a.at.get("const")?.as_str()).collect(),
         };
         let near = node.as_text().and_then(|t| crate::diagnostic::closest(t, allowed));
-        let code = if node.as_text().is_some() && schema.words().contains('`') { "E0104" } else { "E0103" };
+        let code = if node.as_text().is_some() && has_words { "E0104" } else { "E0103" };
         let finding = Diagnostic::error(code, node.span, message);
         self.report.push(match near {
             Some(near) => finding.suggest(near),
