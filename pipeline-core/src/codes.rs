@@ -202,6 +202,12 @@ static ALL: &[CodeDoc] = &[
         "an option that this backend does not have",
         "The chosen provider cannot honour the option. It is refused here, and never ignored.",
     ),
+    doc(
+        "E0407",
+        "an answer that cannot be kept for later runs",
+        "`cache` keeps a model's answer under the hash of the rendered question. A step that reads files, a session or tools \
+         may have another answer to the same question, so it cannot have `cache`; nor can steps that are no model steps.",
+    ),
 ];
 
 #[cfg(test)]

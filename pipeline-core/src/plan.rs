@@ -232,6 +232,8 @@ pub struct StepPlan {
     pub fallback: Vec<Leaf>,
     /// Where a leaf works.
     pub workspace: Workspace,
+    /// An answer to the same question is taken from earlier runs.
+    pub cache: Option<Cache>,
     /// Limits of this step and everything below it.
     pub budget: Budget,
     /// Where its values came from; see [`Plan::origins`].
@@ -476,6 +478,13 @@ pub enum Effects {
     Repeatable,
     /// It stops for a person.
     Once,
+}
+
+/// How long an answer is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cache {
+    /// Wall time; `None` = for ever.
+    pub max_age: Option<Duration>,
 }
 
 /// Where a step works.

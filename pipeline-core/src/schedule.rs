@@ -30,7 +30,7 @@ use crate::error::StepError;
 use crate::event::Progress;
 use crate::fact::{AttemptEnd, OpResult, Outcome, RunError, RunStatus, Spend, Status, Usage};
 use crate::path::{OpKey, StepPath};
-use crate::plan::{Budget, Effects, Inputs, Plan};
+use crate::plan::{Budget, Cache, Effects, Inputs, Plan};
 use crate::value::{Data, Hash, Value};
 
 use state::{Frame, FrameId, InstId, Scope, ScopeId, StepInst, Work};
@@ -92,6 +92,8 @@ pub struct TaskCall {
     pub is_fallback: bool,
     /// Directory below the workspace that is its own; `None` = the workspace itself.
     pub workspace: Option<String>,
+    /// An answer to the same question is taken from earlier runs.
+    pub cache: Option<Cache>,
     /// An account that is used up puts it back, to go on later: there is no other way to do it.
     pub may_park: bool,
     /// The limits on spending around it, innermost first.

@@ -1,4 +1,4 @@
-//! What waits for people and quotas, with the real program.
+//! What outlives a step or a run, or waits for people and quotas, with the real program.
 
 use super::support::Scratch;
 
@@ -53,4 +53,58 @@ fn a_used_up_quota_exits_75_and_says_when_it_goes_on() {
     let tried = scratch.run(&["resume", "--try-now", "--json"]);
     assert_eq!(tried.code, Some(4), "{}", tried.stderr);
     assert_eq!(tried.json()["steps"]["draft"]["status"], "ok");
+}
+
+/// Naive: what was kept is used for another question, or too long, or a failure is kept.
+#[test]
+fn an_answer_is_kept_for_the_same_question_as_long_as_it_is_good() {
+    let scratch = Scratch::new();
+    let text = |prompt: &str, cache: &str| {
+        format!(
+            "workflow:\n  name: t\n  steps: [{{name: a, type: claude, prompt: {prompt}, cache: {cache}}}]\n"
+        )
+    };
+    let ask = |prompt: &str, cache: &str, rules: &str| {
+        scratch.write("t.yaml", &text(prompt, cache));
+        scratch.write("rules.yaml", rules);
+        let ended = scratch.run(&["run", "t.yaml", "--mock-rules", "rules.yaml", "--json"]);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let document = ended.json();
+        (
+            document["outputs"]["a"]["text"].as_str().unwrap().to_owned(),
+            document["usage"]["calls"].as_u64().unwrap(),
+        )
+    };
+    let says = |word: &str| format!("rules: [{{text: {word}}}]");
+    assert_eq!(ask("Hi", "true", &says("one")), ("one".to_owned(), 1));
+    assert_eq!(ask("Hi", "true", &says("two")), ("one".to_owned(), 0), "the same question");
+    assert_eq!(ask("Ho", "true", &says("two")), ("two".to_owned(), 1), "another one");
+    assert_eq!(ask("Hi", "1h", &says("three")), ("one".to_owned(), 0));
+    assert_eq!(ask("Hi", "0s", &says("four")).1, 1, "too old at once");
+    scratch.write("bad.yaml", "workflow:\n  name: t\n  steps: [{name: a, type: test_echo, cache: true}]\n");
+    let refused = scratch.run(&["check", "bad.yaml"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stdout.contains("E0407"), "{}", refused.stdout);
+}
+
+/// Naive: a child that ends cleans up the workspace of its running parent.
+#[test]
+fn x07_files_of_a_parent_outlive_any_end_of_a_child() {
+    let scratch = Scratch::new();
+    scratch.write("workspace/mine.txt", "still here");
+    scratch.write(
+        "t.yaml",
+        "workflow:
+  name: t
+  steps:
+    - {name: put, type: file_ops, operation: copy, source: workspace/mine.txt, destination: workspace/copy.txt}
+    - {name: good, type: pipeline, pipeline: {name: c, steps: [{name: a, type: test_echo}]}}
+    - {name: bad, type: pipeline, continue_on_error: true, pipeline: {name: c, steps: [{name: a, type: test_echo, fail: true}]}}
+    - {name: late, type: pipeline, continue_on_error: true, timeout: 50ms, pipeline: {name: c, steps: [{name: a, type: test_echo, delay_ms: 5000}]}}
+    - {name: check, type: file_ops, operation: validate, files: [{path: workspace/copy.txt, must_exist: true}, {path: workspace/mine.txt, must_exist: true}]}
+",
+    );
+    let ended = scratch.run(&["run", "t.yaml", "--mock", "--json"]);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    assert_eq!(std::fs::read_to_string(scratch.path().join("workspace/copy.txt")).unwrap(), "still here");
 }

@@ -206,6 +206,7 @@ impl Dispatcher {
                 ProgressPort::detached()
             },
             cancel: running.cancel.clone(),
+            now: self.clock.now(),
             key: key.clone(),
         };
         self.tasks.spawn(key, execute(attempt, call));

@@ -9,12 +9,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Services;
+use crate::clock::Timestamp;
 use crate::engine::effect::{EffectPort, ProgressPort};
 use crate::error::{ErrorKind, StepError};
 use crate::fact::{AttemptEnd, Status};
 use crate::path::OpKey;
 use crate::schedule::{TaskCall, TaskWork, asks_to_park};
 use crate::step::{RunInfo, StepContext, StepOutput};
+use crate::store::{SnapshotSpace, SnapshotStore};
 use crate::value::{Data, Value};
 
 /// How far away a deadline of "none" is: far beyond any run, and a number that instants can take.
@@ -29,6 +31,7 @@ pub(super) struct Attempt {
     pub(super) effects: EffectPort,
     pub(super) progress: ProgressPort,
     pub(super) cancel: CancellationToken,
+    pub(super) now: Timestamp,
 }
 
 /// Runs one attempt to its end.
@@ -59,8 +62,14 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
 
 async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<StepOutput, StepError> {
     let (run, services) = (Arc::clone(&attempt.run), Arc::clone(&attempt.services));
+    let kept = Kept::of(&call, &run, &services, attempt.now);
+    let cached = match &kept {
+        Some(kept) => kept.answer().await?,
+        None => None,
+    };
     let output = match call.work {
         TaskWork::WriteOutput { value } => StepOutput::ok(value.into_json()),
+        TaskWork::Step { .. } if cached.is_some() => StepOutput::ok(cached.unwrap_or_default()),
         TaskWork::Step { kind, with } => {
             let step = services.catalog.step(&kind).cloned().ok_or_else(|| {
                 StepError::new(ErrorKind::Internal, format!("there is no step type `{kind}` in this program"))
@@ -79,7 +88,11 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Ste
                 effects: attempt.effects,
                 progress: attempt.progress,
             };
-            step.run(&cx, with.into_json()).await?
+            let output = step.run(&cx, with.into_json()).await?;
+            if let Some(kept) = kept.filter(|_| output.status == Status::Ok) {
+                kept.keep(&output.value).await?;
+            }
+            output
         }
     };
     if let Some(file) = call.output_file {
@@ -87,6 +100,32 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Ste
         services.outputs.write(&run, &file, &text).await?;
     }
     Ok(output)
+}
+
+/// An answer that is kept for later runs, under the fingerprint of its question.
+struct Kept {
+    store: Arc<dyn SnapshotStore>,
+    name: String,
+    oldest: Option<Timestamp>,
+}
+
+impl Kept {
+    fn of(call: &TaskCall, run: &RunInfo, services: &Services, now: Timestamp) -> Option<Self> {
+        let (cache, store) = (call.cache?, services.snapshots.clone()?);
+        // What a mock answered is no answer to a live question.
+        let name = format!("{}{}", if run.mock { "mock-" } else { "" }, call.fingerprint);
+        let age = cache.max_age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        Some(Self { store, name, oldest: age.map(|age| Timestamp(now.0.saturating_sub(age))) })
+    }
+
+    async fn answer(&self) -> Result<Option<Value>, StepError> {
+        let found = self.store.load(SnapshotSpace::Cache, &self.name).await?;
+        Ok(found.filter(|(_, at)| self.oldest.is_none_or(|oldest| *at >= oldest)).map(|(value, _)| value))
+    }
+
+    async fn keep(&self, value: &Value) -> Result<(), StepError> {
+        self.store.save(SnapshotSpace::Cache, &self.name, value).await
+    }
 }
 
 /// What an output file gets: the primary value, text as it is, anything else as JSON.

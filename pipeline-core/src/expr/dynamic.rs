@@ -26,6 +26,14 @@ pub enum Dynamic {
     Bindings(Vec<(String, Dynamic)>),
 }
 
+fn has_key(value: &Value, name: &str) -> bool {
+    match value {
+        Value::Object(fields) => fields.iter().any(|(key, value)| key == name || has_key(value, name)),
+        Value::Array(items) => items.iter().any(|item| has_key(item, name)),
+        _ => false,
+    }
+}
+
 /// Names with a few bound on top of others.
 pub struct Bound<'a> {
     /// The names underneath.
@@ -57,6 +65,19 @@ impl Names for Bound<'_> {
 }
 
 impl Dynamic {
+    /// Whether a map anywhere in it has the key `name`, with anything but nothing behind it.
+    pub fn has_key(&self, name: &str) -> bool {
+        let in_json = |value: &Value| has_key(value, name);
+        match self {
+            Self::Const(data) => in_json(data.json()),
+            Self::List(items) => items.iter().any(|item| item.has_key(name)),
+            Self::Map(entries) | Self::Bindings(entries) => {
+                entries.iter().any(|(key, value)| key == name || value.has_key(name))
+            }
+            Self::Template(_) | Self::Expr(_) | Self::Row(_) | Self::Script(_) => false,
+        }
+    }
+
     /// Renders every template, once.
     ///
     /// # Errors

@@ -293,6 +293,7 @@ impl Schedule {
             output_file: Some(file),
             is_fallback: false,
             workspace: None,
+            cache: None,
             may_park: false,
             budgets: Arc::new([]),
         };

@@ -95,6 +95,7 @@ impl Schedule {
                 fingerprint,
                 is_fallback: way > 0,
                 workspace: self.own_workspace(id, step.workspace),
+                cache: step.cache,
                 may_park: way >= step.fallback.len(),
                 budgets: self.budgets(id),
             }),

@@ -5,9 +5,11 @@ use std::time::Duration;
 use crate::diagnostic::{Diagnostic, Span, closest};
 use crate::document::{Node, NodeKind};
 use crate::error::ErrorKind;
+use crate::expr::Dynamic;
 use crate::plan::compile::Compiler;
 use crate::plan::compile::keys::{Keys, duration};
-use crate::plan::{Backoff, Budget, Retry};
+use crate::plan::{Backoff, Body, Budget, Cache, Retry};
+use crate::value::Data;
 
 const KINDS: [&str; 14] = [
     "timeout",
@@ -128,6 +130,38 @@ impl Compiler<'_> {
         budget
     }
 
+    /// `cache`: `true`, or for how long. Only a model's answer that follows from the step's own text can be kept: what
+    /// reads files, sessions or the world may have changed since.
+    pub(super) fn cache(&mut self, node: &Node, body: &Body) -> Option<Cache> {
+        let max_age = match node.as_bool() {
+            Some(false) => return None,
+            Some(true) => None,
+            None => match duration(node) {
+                Ok(age) => age,
+                Err(finding) => {
+                    self.report.push(*finding);
+                    return None;
+                }
+            },
+        };
+        let Body::Leaf(leaf) = body else {
+            return self.no_cache(node, "only a model step can have `cache`");
+        };
+        if &*leaf.kind != "prompt" {
+            return self.no_cache(node, "only a model step can have `cache`");
+        }
+        if reads_outside(&leaf.with) {
+            return self.no_cache(node, "a step with files, a session or tools cannot have `cache`");
+        }
+        Some(Cache { max_age })
+    }
+
+    fn no_cache(&mut self, node: &Node, message: &str) -> Option<Cache> {
+        let help = "remove `cache`; a resumed run never asks again what was answered";
+        self.report.push(Diagnostic::error("E0407", node.span, message).help(help));
+        None
+    }
+
     /// The deadline of a step: `timeout`, `timeout_seconds` or `timeout_ms`. `Some(None)` = `none`, written out.
     pub(super) fn timeout(&mut self, keys: &mut Keys<'_>) -> Option<Option<Duration>> {
         let first = keys.duration("timeout", &mut self.report);
@@ -144,6 +178,24 @@ impl Compiler<'_> {
             Diagnostic::error("E0402", node.span, "`timeout_ms` must be a whole number of milliseconds");
         self.report.push(finding);
         Duration::from_secs(300)
+    }
+}
+
+/// Whether the answer to a prompt depends on more than its text.
+fn reads_outside(with: &Dynamic) -> bool {
+    let is_outside = |key: &str, has_path: &dyn Fn() -> bool| {
+        matches!(key, "session" | "tools") || (key == "prompt" && has_path())
+    };
+    match with {
+        Dynamic::Map(entries) => {
+            entries.iter().any(|(key, value)| is_outside(key, &|| value.has_key("path")))
+        }
+        Dynamic::Const(data) => data.json().as_object().is_some_and(|fields| {
+            fields.iter().any(|(key, value)| {
+                is_outside(key, &|| Dynamic::Const(Data::new(value.clone())).has_key("path"))
+            })
+        }),
+        _ => true,
     }
 }
 

@@ -250,12 +250,9 @@ impl Compiler<'_> {
             self.text_template(n, place)
         });
         let workspace = keys.word("workspace", &["own", "shared"], &mut self.report);
-        for key in ["cache", "streaming"] {
-            if let Some(entry) = keys.entry(key) {
-                let message = format!("`{key}` is not built yet and is ignored");
-                self.report.push(Diagnostic::warning("E0112", entry.key_span, message));
-            }
-        }
+        // Every model call streams, to the terminal and to events.
+        keys.know(&["streaming"]);
+        let cache = keys.get("cache").cloned();
         let on_error = keys.get("on_error").map_or(OnError::Fail, |n| self.on_error(n, place));
         let keys_lack_on_error = keys.get("on_error").is_none();
         let is_control = CONTROL.contains(&written);
@@ -297,6 +294,7 @@ impl Compiler<'_> {
             } else {
                 Workspace::Shared
             }),
+            cache: cache.and_then(|n| self.cache(&n, &body)),
             budget,
             origins: Vec::new(),
             body,
