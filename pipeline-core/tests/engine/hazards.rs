@@ -232,7 +232,7 @@ async fn n15_a_hanging_step_ends_by_its_default_deadline() {
 
 /// Naive: an inner deadline that outlives an outer one.
 #[tokio::test(start_paused = true)]
-async fn n19a_no_inner_deadline_outlives_an_outer_one() {
+async fn n19a_x18_no_inner_deadline_outlives_an_outer_one() {
     for (outer, middle, inner) in [(100, 200, 400), (400, 200, 100), (300, 100, 200), (50, 50, 50)] {
         let world = World::default();
         let text = format!(
