@@ -125,9 +125,8 @@ fn writes(tour: &Tour, dir: &Path) -> Result<String> {
 }
 
 fn session_steps() -> [String; 2] {
-    let second = step("second", "what was it", "allowed_tools: []");
-    let going_on = "      session: '{{ steps.first.session_id }}'\n";
-    [step("first", "remember 7", "allowed_tools: []"), second + going_on]
+    let steps = [("first", "remember 7"), ("second", "what was it")];
+    steps.map(|(name, prompt)| step(name, prompt, "allowed_tools: []") + "      session: talk\n")
 }
 
 fn goes_on(tour: &Tour, dir: &Path) -> Result<String> {
