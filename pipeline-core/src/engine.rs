@@ -168,7 +168,7 @@ impl Engine {
         control: RunControl,
     ) -> Result<RunReport, EngineError> {
         let log = self.store.create(&manifest, &sources).await?;
-        let schedule = Schedule::new(Arc::clone(&plan), start_of(&setup));
+        let schedule = Schedule::new(Arc::clone(&plan), setup.start());
         let started = Fact::RunStarted {
             run_id: manifest.run_id.clone(),
             workflow: manifest.workflow.clone(),
@@ -199,7 +199,7 @@ impl Engine {
         control: RunControl,
     ) -> Result<RunReport, EngineError> {
         let records = &opened.stored.records;
-        let mut schedule = Schedule::new(plan, start_of(&setup));
+        let mut schedule = Schedule::new(plan, setup.start());
         let pending = replay(&mut schedule, records).map_err(|m| EngineError::Mismatch(m.to_string()))?;
         if let Some(report) = finished(&schedule, &setup, records) {
             return Ok(report);
@@ -218,7 +218,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Mismatch`].
     pub fn inspect(plan: &Arc<Plan>, setup: &RunSetup, stored: &StoredRun) -> Result<RunReport, EngineError> {
-        let mut schedule = Schedule::new(Arc::clone(plan), start_of(setup));
+        let mut schedule = Schedule::new(Arc::clone(plan), setup.start());
         let pending =
             replay(&mut schedule, &stored.records).map_err(|m| EngineError::Mismatch(m.to_string()))?;
         if let Some(report) = finished(&schedule, setup, &stored.records) {
@@ -257,7 +257,7 @@ impl Engine {
         setup: &RunSetup,
         stored: &StoredRun,
     ) -> Result<Vec<(OpKey, TaskCall)>, EngineError> {
-        let mut schedule = Schedule::new(Arc::clone(plan), start_of(setup));
+        let mut schedule = Schedule::new(Arc::clone(plan), setup.start());
         let mut calls = Vec::new();
         let mut keep = |commands: Vec<Command>| {
             calls.extend(commands.into_iter().filter_map(|command| match command {
@@ -410,17 +410,20 @@ fn inputs_value(setup: &RunSetup) -> Data {
     Data::new(Value::Object(inputs.collect()))
 }
 
-fn start_of(setup: &RunSetup) -> Start {
-    Start {
-        inputs: setup.inputs.clone(),
-        env: setup.env.clone(),
-        state: setup.state.clone(),
-        limits: setup.limits.clone(),
-        until: setup.until.clone(),
-        run_id: setup.info.id.clone(),
-        run_dir: setup.info.dirs.run.display().to_string(),
-        started_at: setup.info.started_at,
-        seed: setup.info.seed,
+impl RunSetup {
+    /// What the schedule of this run starts from.
+    pub fn start(&self) -> Start {
+        Start {
+            inputs: self.inputs.clone(),
+            env: self.env.clone(),
+            state: self.state.clone(),
+            limits: self.limits.clone(),
+            until: self.until.clone(),
+            run_id: self.info.id.clone(),
+            run_dir: self.info.dirs.run.display().to_string(),
+            started_at: self.info.started_at,
+            seed: self.info.seed,
+        }
     }
 }
 

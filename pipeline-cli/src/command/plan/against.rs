@@ -10,7 +10,7 @@ use pipeline_core::engine::RunSetup;
 use pipeline_core::fact::{Fact, OpResult, Outcome, Record};
 use pipeline_core::path::{OpKey, OpRole};
 use pipeline_core::plan::Plan;
-use pipeline_core::schedule::{Command, Op, Schedule, Start};
+use pipeline_core::schedule::{Command, Op, Schedule};
 use pipeline_core::value::Hash;
 
 /// What becomes of a top-level step; why, when it runs.
@@ -18,7 +18,7 @@ pub type Verdicts = IndexMap<String, Result<usize, String>>;
 
 /// For each top-level step the number of its attempts that would be reused, or why it would run.
 pub fn against(plan: &Arc<Plan>, setup: &RunSetup, records: &[Record]) -> Verdicts {
-    let mut schedule = Schedule::new(Arc::clone(plan), start(setup));
+    let mut schedule = Schedule::new(Arc::clone(plan), setup.start());
     let mut known: HashMap<OpKey, (Option<Hash>, Outcome)> = HashMap::new();
     for record in records {
         let Some((key, outcome)) = record.completion() else { continue };
@@ -96,19 +96,5 @@ fn reusable(
         },
         (_, None) => Err("it has not run before".to_owned()),
         _ => Err("it came out otherwise before".to_owned()),
-    }
-}
-
-fn start(setup: &RunSetup) -> Start {
-    Start {
-        inputs: setup.inputs.clone(),
-        env: setup.env.clone(),
-        state: setup.state.clone(),
-        limits: setup.limits.clone(),
-        until: setup.until.clone(),
-        run_id: setup.info.id.clone(),
-        run_dir: setup.info.dirs.run.display().to_string(),
-        started_at: setup.info.started_at,
-        seed: setup.info.seed,
     }
 }
