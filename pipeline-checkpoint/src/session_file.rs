@@ -148,6 +148,10 @@ impl SessionLease for FileLease {
         &self.stored.session
     }
 
+    fn has(&self, key: &str) -> bool {
+        self.stored.has(key)
+    }
+
     async fn append(&mut self, turn: SessionTurn, set: BTreeMap<String, Value>) -> Result<(), StepError> {
         if let Some(first) = &self.poison {
             let message = format!("an earlier write failed ({first}), so this turn is not written");

@@ -84,6 +84,10 @@ impl SessionLease for MemoryLease {
         &self.kept.session
     }
 
+    fn has(&self, key: &str) -> bool {
+        has_turn(&self.kept.session, &self.kept.silent, key)
+    }
+
     async fn append(&mut self, turn: SessionTurn, set: BTreeMap<String, Value>) -> Result<(), StepError> {
         if has_turn(&self.kept.session, &self.kept.silent, &turn.key) {
             return Ok(());

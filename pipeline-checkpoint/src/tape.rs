@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pipeline_core::clock::Timestamp;
 use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::schedule::LastingVariables;
 use pipeline_core::store::{StoreError, Tape, TapedEffect};
 use pipeline_core::value::Value;
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ const KIND: Kind = Kind { magic: "pipeline-tape", format: TAPE_FORMAT };
 const FILE: &str = "tape.log";
 
 /// The run that a tape was recorded of: what a replay must have in common with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TapedRun {
     /// Its id: a run that is resumed goes on recording.
     pub run_id: String,
@@ -45,6 +46,9 @@ pub struct TapedRun {
     pub seed: u64,
     /// `live`, `mock`, `mixed`.
     pub mode: String,
+    /// The variables of scope `session` that it began with.
+    #[serde(default, skip_serializing_if = "LastingVariables::is_empty")]
+    pub lasting: LastingVariables,
 }
 
 /// The first line's JSON.

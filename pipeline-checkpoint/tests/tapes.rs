@@ -4,11 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use pipeline_checkpoint::{FileTape, Redactor, TapedRun};
+use std::collections::BTreeMap;
+
 use pipeline_core::clock::Timestamp;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::path::{OpKey, OpRole, StepPath};
 use pipeline_core::store::{StoreError, Tape, TapedEffect};
 use pipeline_core::value::Value;
+
 use serde_json::json;
 
 use crate::support::copy;
@@ -20,6 +23,7 @@ fn run(id: &str) -> TapedRun {
         started_at: Timestamp(1_700_000_000_000),
         seed: u64::MAX,
         mode: "live".to_owned(),
+        lasting: BTreeMap::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use pipeline_core::engine::RunSetup;
 use pipeline_core::plan::{Budget, Inputs};
+use pipeline_core::schedule::LastingVariables;
 use pipeline_core::step::{self, RunDirs, RunInfo};
 use pipeline_core::store::Manifest;
 use pipeline_core::value::{Data, Value};
@@ -39,6 +40,9 @@ pub struct Kept {
     pub until: Option<String>,
     /// `--set`.
     pub state: BTreeMap<String, Data>,
+    /// Variables of scope `session`, as they were when the run began.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lasting: LastingVariables,
     /// Values of the variables that the pipeline may read.
     pub env: BTreeMap<String, String>,
     /// The file of mock rules.
@@ -146,6 +150,7 @@ impl Kept {
             inputs: inputs_of(&manifest.inputs),
             env: self.env.clone(),
             state: self.state.clone(),
+            lasting: self.lasting.clone(),
             limits: self.limits.clone(),
             until: self.until.clone(),
         }

@@ -14,10 +14,11 @@ use tokio::time::Instant;
 use crate::app::{App, Workshop};
 use crate::args;
 use crate::exit::Failure;
+use crate::setup::Kept;
 use crate::wiring::{self, TapedRun};
 
 /// The tape of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Taping {
     /// Every effect is kept there.
@@ -65,7 +66,7 @@ impl Taping {
         workshop: &mut Workshop,
         app: &App,
         manifest: &Manifest,
-        seed: u64,
+        kept: &Kept,
     ) -> Result<(), Failure> {
         let secrets = app.settings.secrets();
         let tape: Arc<dyn Tape> = match self {
@@ -74,8 +75,9 @@ impl Taping {
                     run_id: manifest.run_id.clone(),
                     workflow: manifest.workflow.clone(),
                     started_at: manifest.created_at,
-                    seed,
+                    seed: kept.seed,
                     mode: manifest.mode.clone(),
+                    lasting: kept.lasting.clone(),
                 };
                 wiring::record(dir, &run, secrets).map_err(|error| unusable(&error))?
             }

@@ -17,6 +17,8 @@ mod crash;
 #[cfg(feature = "jq")]
 #[path = "process/jq.rs"]
 mod jq;
+#[path = "process/lasting.rs"]
+mod lasting;
 #[path = "process/docs.rs"]
 mod docs;
 #[path = "process/outside.rs"]

@@ -10,6 +10,7 @@ mod waiting;
 mod dispatcher;
 mod ledger;
 pub mod effect;
+pub mod lasting;
 mod executor;
 mod replay;
 mod scope;
@@ -28,7 +29,7 @@ use crate::event::EventSink;
 use crate::fact::{AttemptEnd, Fact, PauseReason, Record, RunError, RunStatus, Status, Usage};
 use crate::path::{OpKey, StepPath};
 use crate::plan::{Budget, Inputs, Plan};
-use crate::schedule::{Command, Op, Question, Schedule, Start, TaskCall};
+use crate::schedule::{Command, LastingVariables, Op, Question, Schedule, Start, TaskCall};
 use crate::step::RunInfo;
 use crate::store::{CheckpointStore, Manifest, OpenedRun, RunLog, StoreError, StoredRun, StoredSources};
 use crate::value::{Data, Value};
@@ -63,6 +64,8 @@ pub struct RunSetup {
     pub env: BTreeMap<String, String>,
     /// State set from outside (`--set VAR=VALUE`).
     pub state: BTreeMap<String, Data>,
+    /// Variables of scope `session` as they were when the run began: see [`lasting::stored`].
+    pub lasting: LastingVariables,
     /// Limits from outside; the tighter of these and the file's hold.
     pub limits: Budget,
     /// Stops after the top-level step of this name.
@@ -417,6 +420,7 @@ impl RunSetup {
             inputs: self.inputs.clone(),
             env: self.env.clone(),
             state: self.state.clone(),
+            lasting: self.lasting.clone(),
             limits: self.limits.clone(),
             until: self.until.clone(),
             run_id: self.info.id.clone(),

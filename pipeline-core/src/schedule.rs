@@ -11,6 +11,7 @@ mod budget;
 mod cancel;
 mod control;
 mod decide;
+mod lasting;
 mod names;
 mod park;
 mod retry;
@@ -30,13 +31,14 @@ use crate::error::StepError;
 use crate::event::Progress;
 use crate::fact::{AttemptEnd, OpResult, Outcome, RunError, RunStatus, Spend, Status, Usage};
 use crate::path::{OpKey, StepPath};
-use crate::plan::{Budget, Cache, Effects, Inputs, Plan};
+use crate::plan::{Budget, Cache, Effects, Inputs, Plan, Reducer};
 use crate::value::{Data, Hash, Value};
 
 use state::{Frame, FrameId, InstId, Scope, ScopeId, StepInst, Work};
 
 pub use park::asks_to_park;
 pub use transition::{Mismatch, OpState};
+pub(crate) use values::reduce;
 
 /// What the schedule asks of a backend.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +100,30 @@ pub struct TaskCall {
     pub may_park: bool,
     /// The limits on spending around it, innermost first.
     pub budgets: Arc<[BudgetAt]>,
+    /// It may set variables that outlive the run; `None` also where they are merged before they are kept.
+    pub lasting: Option<Lasting>,
+}
+
+/// The variables of a workflow that outlive the run, as the run last saw them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lasting {
+    /// The workflow that they belong to.
+    pub workflow: Arc<str>,
+    /// Their values; a name that is missing was never kept, as far as the run knows.
+    pub seen: Arc<BTreeMap<String, Data>>,
+}
+
+/// Values of one lasting variable that turns or branches wrote at once, and how they become one.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Merge {
+    /// The variable.
+    pub name: String,
+    /// How.
+    pub reducer: Reducer,
+    /// What it was before, where no other run has written it since.
+    pub before: Option<Data>,
+    /// What was written, in order.
+    pub written: Vec<Data>,
 }
 
 /// What a person is asked.
@@ -144,6 +170,9 @@ pub struct BudgetAt {
     pub max_tokens: Option<u64>,
 }
 
+/// Variables that outlive runs, by workflow and name.
+pub type LastingVariables = BTreeMap<String, BTreeMap<String, Data>>;
+
 /// What one attempt runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TaskWork {
@@ -159,6 +188,11 @@ pub enum TaskWork {
         /// The value.
         value: Data,
     },
+    /// Keeps lasting variables that parallel turns or branches wrote.
+    Keep {
+        /// What they wrote.
+        merges: Vec<Merge>,
+    },
 }
 
 /// What the schedule starts from.
@@ -170,6 +204,8 @@ pub struct Start {
     pub env: BTreeMap<String, String>,
     /// State set from outside, on top of `variables`.
     pub state: BTreeMap<String, Data>,
+    /// Variables of scope `session` as they were when the run began, by workflow: on top of `variables`, below `state`.
+    pub lasting: LastingVariables,
     /// Limits from outside.
     pub limits: Budget,
     /// Stop after this top-level step.
@@ -235,6 +271,10 @@ pub struct Schedule {
     elapsed_ms: u64,
     serial: u64,
     turns: BTreeMap<StepPath, u32>,
+    /// Variables that outlive the run, as last seen.
+    lasting: BTreeMap<Arc<str>, Arc<BTreeMap<String, Data>>>,
+    /// Those that a control form has just merged, to be kept before it ends.
+    merges: Vec<Merge>,
     files: HashMap<String, (StepPath, Lanes)>,
     running: usize,
     started_steps: u64,
@@ -263,6 +303,8 @@ impl Schedule {
     /// A schedule at the beginning of a plan.
     pub fn new(plan: Arc<Plan>, start: Start) -> Self {
         let now = start.started_at;
+        let lasting = start.lasting.iter().map(|(w, all)| (Arc::from(w.as_str()), Arc::new(all.clone())));
+        let lasting = lasting.collect();
         let positions = plan
             .blocks
             .iter()
@@ -287,6 +329,8 @@ impl Schedule {
             elapsed_ms: 0,
             serial: 0,
             turns: BTreeMap::new(),
+            lasting,
+            merges: Vec::new(),
             files: HashMap::new(),
             running: 0,
             started_steps: 0,

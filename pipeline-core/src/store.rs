@@ -286,6 +286,9 @@ pub trait SessionLease: Send + Sync {
     /// What is stored.
     fn session(&self) -> &Session;
 
+    /// Whether the turn of this key is stored, be it one that only set variables.
+    fn has(&self, key: &str) -> bool;
+
     /// Adds a turn and sets variables in one atomic step; durable when it returns. A turn whose `key` is that of a stored
     /// turn is not added again, and sets nothing: an attempt that a crash cut off may come back. A turn without messages
     /// only sets variables: it is kept for its key and is not among [`Session::turns`].

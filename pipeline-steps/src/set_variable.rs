@@ -32,7 +32,7 @@ struct Config {
     /// Names and their values, of any type. They are set in order: a later value may read an earlier name.
     #[schemars(extend("x-kind" = "bindings"))]
     variables: Map<String, Value>,
-    /// Where the names live: `global` for the whole pipeline, `session` beyond the run, `loop` for this turn of the loop,
+    /// Where the names live: `global` for the whole pipeline, `session` beyond the run: the next run of the workflow begins with it, `loop` for this turn of the loop,
     /// `local` for this list of steps.
     #[serde(default)]
     scope: VariableScope,

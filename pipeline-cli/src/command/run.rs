@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pipeline_core::clock::{Clock, SystemClock};
 use pipeline_core::diagnostic::closest;
-use pipeline_core::engine::Parking;
+use pipeline_core::engine::{Parking, lasting};
 use pipeline_core::plan::{CompileOptions, Inputs, Plan, check_inputs};
 use pipeline_core::store::{CheckpointStore, Manifest, StoreError, StoredSources};
 use pipeline_core::value::{Hash, Value};
@@ -20,6 +20,7 @@ use crate::settings::Mode;
 use crate::setup::{Kept, RulesText, check_run_id, run_dir};
 use crate::sources::{FileSources, reason};
 use crate::taping::Taping;
+use crate::wiring;
 
 /// Runs a pipeline.
 ///
@@ -53,11 +54,18 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     check_until(args.until.as_deref(), &plan)?;
     let mut kept = kept(app, args, &plan, mode, rules)?;
     kept.seed = replayed.map_or(kept.seed, |run| run.seed);
-    kept.taping = taping;
     let kinds = app.connect(kinds, &plan)?;
 
     let state_dir = app.settings.state_dir(Some(&plan.root().settings));
     let store = app::store(&state_dir);
+    let sessions = wiring::sessions(&state_dir, Arc::new(SystemClock));
+    kept.lasting = match replayed {
+        Some(run) => run.lasting.clone(),
+        None => lasting::stored(&*sessions, &plan, mode == Mode::Mock).await.map_err(|error| {
+            Failure::environment(error.message.clone()).help(error.help.unwrap_or_default())
+        })?,
+    };
+    kept.taping = taping;
     consent(app, args, &plan, mode, &kinds.catalog, &*store).await?;
     let id = new_id(args.id.as_deref(), &*store).await?;
     let sources = plan.stored_sources();
@@ -68,7 +76,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let mut workshop = app::workshop(app, kinds, store, &state_dir);
     workshop.declare(app, &plan)?;
     if let Some(taping) = &kept.taping {
-        taping.put_into(&mut workshop, app, &manifest, kept.seed)?;
+        taping.put_into(&mut workshop, app, &manifest, &kept)?;
     }
     let (watch, mut control) = Watch::new(app, args.events, args.metrics_file.as_deref());
     control.parking = if args.waiting.wait { Parking::Wait } else { Parking::Stop };

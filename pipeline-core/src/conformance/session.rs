@@ -202,6 +202,7 @@ async fn a_turn_without_messages_only_sets_variables(store: &dyn SessionStore) {
     for value in [1, 2] {
         let mut taken = lease(store, "chat").await;
         taken.append(silent.clone(), set("x", json!(value))).await.expect("variables can be set");
+        assert!(taken.has("set") && !taken.has("another"), "a key that only set variables is known");
     }
     let session = store.read("chat").await.expect("it can be read").expect("it is there");
     assert_eq!((session.turns.len(), session.variables), (0, set("x", json!(1))));

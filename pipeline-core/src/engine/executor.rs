@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::Services;
 use crate::clock::Timestamp;
 use crate::engine::effect::{EffectPort, ProgressPort};
+use crate::engine::lasting::{self, Keeper};
 use crate::error::{ErrorKind, StepError};
-use crate::fact::{AttemptEnd, Status};
+use crate::fact::{Assignment, AttemptEnd, Status};
 use crate::path::OpKey;
 use crate::schedule::{TaskCall, TaskWork, asks_to_park};
 use crate::step::{RunInfo, StepContext, StepOutput};
@@ -41,7 +42,8 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
     let deadline = begun + limit;
     let (is_fallback, may_park) = (call.is_fallback, call.may_park);
     let mut end = match tokio::time::timeout_at(deadline, work(attempt, call, deadline)).await {
-        Ok(Ok(output)) => AttemptEnd {
+        Ok(Ok(Worked::Stale(now))) => lasting::stale(now),
+        Ok(Ok(Worked::Done(output))) => AttemptEnd {
             status: if is_fallback && output.status == Status::Ok { Status::Degraded } else { output.status },
             value: Data::of_step(output.value),
             usage: output.usage,
@@ -55,12 +57,25 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
                 .help("give it a longer `timeout`, or see why it hangs"),
         ),
     };
-    end.put_back = may_park && end.error.as_ref().is_some_and(|e| asks_to_park(e).is_some());
+    end.put_back |= may_park && end.error.as_ref().is_some_and(|e| asks_to_park(e).is_some());
     end.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     end
 }
 
-async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<StepOutput, StepError> {
+/// What came of the work.
+enum Worked {
+    Done(StepOutput),
+    /// Another run has set lasting variables since this one last saw them: these are their values.
+    Stale(Vec<Assignment>),
+}
+
+async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Worked, StepError> {
+    let keeper = Keeper {
+        sessions: attempt.services.sessions.clone(),
+        effects: attempt.effects.clone(),
+        run: Arc::clone(&attempt.run),
+        key: format!("{}/{}/{}", attempt.run.id, attempt.key.path, attempt.key.turn),
+    };
     let (run, services) = (Arc::clone(&attempt.run), Arc::clone(&attempt.services));
     let kept = Kept::of(&call, &run, &services, attempt.now);
     let cached = match &kept {
@@ -68,6 +83,10 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Ste
         None => None,
     };
     let output = match call.work {
+        TaskWork::Keep { merges } => StepOutput {
+            set: keeper.merge(call.lasting.as_ref(), &merges).await?,
+            ..StepOutput::ok(Value::Null)
+        },
         TaskWork::WriteOutput { value } => StepOutput::ok(value.into_json()),
         TaskWork::Step { .. } if cached.is_some() => StepOutput::ok(cached.unwrap_or_default()),
         TaskWork::Step { kind, with } => {
@@ -89,6 +108,11 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Ste
                 progress: attempt.progress,
             };
             let output = step.run(&cx, with.into_json()).await?;
+            if let Some(lasting) = &call.lasting
+                && let Some(now) = keeper.keep(lasting, &output.set).await?
+            {
+                return Ok(Worked::Stale(now));
+            }
             if let Some(kept) = kept.filter(|_| output.status == Status::Ok) {
                 kept.keep(&output.value).await?;
             }
@@ -99,7 +123,7 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Ste
         let text = output.file_text.clone().unwrap_or_else(|| file_text(&output.value));
         services.outputs.write(&run, &file, &text).await?;
     }
-    Ok(output)
+    Ok(Worked::Done(output))
 }
 
 /// An answer that is kept for later runs, under the fingerprint of its question.

@@ -15,7 +15,7 @@ use crate::fact::{Assignment, AttemptEnd, RunStatus, Status, VariableScope};
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::plan::{BlockId, Body, OnError, StepPlan};
 use crate::schedule::state::{
-    Frame, FrameEnd, FrameId, InstId, Owner, ScopeId, StepInst, StepState, Stopping, Turn, Work,
+    Frame, FrameEnd, FrameId, InstId, Owner, ScopeId, StepInst, StepState, Stopping, Turn, Work, Written,
 };
 use crate::schedule::{Op, Schedule, StepDone, TaskCall, TaskWork, asks_to_park, at, retry, values};
 use crate::value::{Data, Hash};
@@ -164,6 +164,9 @@ impl Schedule {
         self.usage.add(&end.usage);
         self.unsettled.add(&end.unsettled);
         if end.put_back && self.inst(id).stopping.is_none() {
+            if !end.set.is_empty() {
+                return self.renew(id, end.set);
+            }
             return self.put_back(id, end.error.as_ref());
         }
         let room = WARNINGS.saturating_sub(self.warnings.len());
@@ -187,6 +190,12 @@ impl Schedule {
             ended_ms: elapsed,
         };
         match std::mem::replace(&mut inst.state, StepState::Running) {
+            StepState::Keeping(value) if done.status.is_success() => {
+                // Whatever follows under this address is told apart from it.
+                inst.turn += 1;
+                inst.way_turn += 1;
+                self.conclude(id, StepDone { ended_ms: elapsed, ..*value });
+            }
             StepState::Writing(value) if done.status.is_success() => {
                 self.finish_step(id, StepDone { ended_ms: elapsed, ..*value });
             }
@@ -250,6 +259,7 @@ impl Schedule {
         let plan = Arc::clone(&self.plan);
         let step = plan.step(self.inst(id).step);
         if let Some(stopping) = self.inst(id).stopping {
+            self.merges.clear();
             if !done.status.is_success() || !matches!(step.body, Body::Leaf(_)) {
                 done.status = match stopping {
                     Stopping::Cancelled => Status::Cancelled,
@@ -261,6 +271,9 @@ impl Schedule {
             if stopping == Stopping::Cancelled {
                 return self.finish_step(id, done);
             }
+        }
+        if !self.merges.is_empty() {
+            return self.keep_merges(id, step, done);
         }
         if !done.status.is_success() {
             if let Some(error) = &done.error
@@ -296,6 +309,7 @@ impl Schedule {
             cache: None,
             may_park: false,
             budgets: Arc::new([]),
+            lasting: None,
         };
         self.inst_mut(id).state = StepState::Writing(Box::new(done));
         self.launch(id, Op::Task(call));
@@ -459,7 +473,7 @@ impl Schedule {
     }
 
     /// Sets a variable in the scope that it names, as seen from a frame.
-    fn assign(&mut self, from: FrameId, assignment: Assignment) {
+    pub(super) fn assign(&mut self, from: FrameId, assignment: Assignment) {
         let Assignment { scope, name, value } = assignment;
         let mut at = Some(from);
         while let Some(id) = at {
@@ -482,12 +496,15 @@ impl Schedule {
                 }
                 VariableScope::Global | VariableScope::Session => {
                     if let Some(overlay) = &mut self.frame_mut(id).overlay {
-                        overlay.insert(name, value);
+                        overlay.insert(name, Written { value, lasts: scope == VariableScope::Session });
                         return;
                     }
                 }
             }
             if outer.is_none() {
+                if scope == VariableScope::Session {
+                    self.saw(pipeline, &name, &value);
+                }
                 self.scopes[pipeline.0].state.insert(name, value);
                 return;
             }

@@ -38,7 +38,7 @@ impl Schedule {
                 self.commands.extend(key.map(Command::Cancel));
                 return;
             }
-            StepState::Writing(_) => return,
+            StepState::Writing(_) | StepState::Keeping(_) => return,
             StepState::Waiting => {
                 let key = inst.op.take();
                 if let Some(key) = key {

@@ -14,11 +14,9 @@ use crate::clock::Timestamp;
 use crate::event::Progress;
 use crate::fact::{AttemptEnd, RunError, Status};
 use crate::path::{OpKey, OpRole};
-use crate::plan::{Ask, BlockId, Body, Choose, OnFailure, Parallel, StepPlan};
+use crate::plan::{Ask, BlockId, Body, Choose, OnFailure, Parallel, Reducer, StepPlan};
 use crate::schedule::advance::Opening;
-use crate::schedule::state::{
-    Frame, FrameEnd, FrameId, InstId, Owner, ParallelState, StepState, TurnDone, Work,
-};
+use crate::schedule::state::{Frame, FrameEnd, InstId, Owner, ParallelState, StepState, TurnDone, Work};
 use crate::schedule::{Op, Question, Schedule, StepDone, values};
 use crate::value::{Data, Value};
 
@@ -227,8 +225,8 @@ impl Schedule {
             let value = values::of_parallel(&ids, &done);
             let written: Vec<_> = done.into_values().map(|t| t.overlay).collect();
             let frame = self.inst(id).frame;
-            for (name, value) in written.into_iter().flatten() {
-                self.assign_global(frame, name, value);
+            for (name, written) in written.into_iter().flatten() {
+                self.assign_merged(frame, name, Reducer::Last, None, vec![written.value.clone()], written);
             }
             let status = if failed.is_some() { Status::Failed } else { Status::Ok };
             let done = self.step_done(id, status, value, failed);
@@ -294,21 +292,6 @@ impl Schedule {
         let value = case_value(case, &done);
         let done = self.step_done(id, done.status, value, done.error);
         self.conclude(id, done);
-    }
-
-    /// Writes to the pipeline's state as seen from a frame: to the overlay of the nearest lane, or the state itself.
-    pub(super) fn assign_global(&mut self, from: FrameId, name: String, value: Data) {
-        let mut at = Some(from);
-        while let Some(id) = at {
-            let frame = self.frame_mut(id);
-            if let Some(overlay) = &mut frame.overlay {
-                overlay.insert(name, value);
-                return;
-            }
-            at = frame.outer;
-        }
-        let scope = self.frame(from).scope;
-        self.scopes[scope.0].state.insert(name, value);
     }
 
     /// Ends a control form with an error of its own, as a recorded fact.

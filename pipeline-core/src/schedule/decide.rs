@@ -81,6 +81,7 @@ impl Schedule {
             Err(end) => return self.launch(id, Op::Settle(Box::new(end))),
         };
         let fingerprint = Hash::of(&(&*leaf.kind, &with, &output_file));
+        let lasting = self.lasting(id, &with);
         if let Err(error) = self.count_attempt(id) {
             let error = self.located(step, error);
             return self.launch(id, Op::Settle(Box::new(AttemptEnd::failed(error))));
@@ -98,6 +99,7 @@ impl Schedule {
                 cache: step.cache,
                 may_park: way >= step.fallback.len(),
                 budgets: self.budgets(id),
+                lasting,
             }),
         );
     }
@@ -156,7 +158,7 @@ impl Schedule {
         let inst = self.inst_mut(id);
         let key = OpKey { path: inst.path.clone(), turn: inst.turn, role: OpRole::Attempt };
         inst.op = Some(key.clone());
-        if !matches!(inst.state, StepState::Writing(_)) {
+        if !matches!(inst.state, StepState::Writing(_) | StepState::Keeping(_)) {
             inst.state = StepState::Running;
         }
         if again {

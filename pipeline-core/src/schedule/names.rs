@@ -71,7 +71,8 @@ impl View<'_> {
                 },
                 _ => None,
             };
-            frame.locals.get(name).or_else(|| frame.overlay.as_ref()?.get(name)).or(of_loop).cloned()
+            let written = || Some(&frame.overlay.as_ref()?.get(name)?.value);
+            frame.locals.get(name).or_else(written).or(of_loop).cloned()
         });
         local.or_else(|| self.schedule.scope(self.schedule.frame(self.frame).scope).state.get(name).cloned())
     }
@@ -107,7 +108,8 @@ impl View<'_> {
                     scope.state.iter().map(|(k, v)| (k.clone(), v.json().clone())).collect();
                 let frames: Vec<&Frame> = self.frames().collect();
                 for frame in frames.iter().rev() {
-                    let written = frame.overlay.iter().flatten().chain(&frame.locals);
+                    let written = frame.overlay.iter().flatten().map(|(k, v)| (k, &v.value));
+                    let written = written.chain(&frame.locals);
                     all.extend(written.map(|(k, v)| (k.clone(), v.json().clone())));
                 }
                 Some(Data::new(Value::Object(all)))

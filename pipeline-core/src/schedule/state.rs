@@ -103,7 +103,7 @@ pub(super) struct Frame {
     pub(super) active: BTreeSet<InstId>,
     pub(super) locals: IndexMap<String, Data>,
     /// Writes to the pipeline's state from a parallel turn or branch: merged when it ends.
-    pub(super) overlay: Option<IndexMap<String, Data>>,
+    pub(super) overlay: Option<IndexMap<String, Written>>,
     pub(super) turn: Option<Arc<Turn>>,
     /// Which parallel lanes this runs in: two places in different lanes of one fan-out run at once.
     pub(super) lanes: Arc<[(u64, usize)]>,
@@ -112,6 +112,13 @@ pub(super) struct Frame {
     pub(super) ending: Option<FrameEnd>,
     /// Ended attempts below.
     pub(super) attempts: u32,
+}
+
+/// A variable that a parallel turn or branch wrote.
+pub(super) struct Written {
+    pub(super) value: Data,
+    /// It outlives the run.
+    pub(super) lasts: bool,
 }
 
 /// One turn of a loop, as `loop` shows it.
@@ -185,6 +192,8 @@ pub(super) enum StepState {
     OnError { frame: FrameId },
     /// Its value is being written to a file.
     Writing(Box<StepDone>),
+    /// Variables that its turns or branches wrote are being kept for later runs.
+    Keeping(Box<StepDone>),
 }
 
 /// A fan-out over fixed branches.
@@ -231,5 +240,5 @@ pub(super) struct TurnDone {
     /// Value of the last step.
     pub(super) last: Data,
     pub(super) error: Option<RunError>,
-    pub(super) overlay: IndexMap<String, Data>,
+    pub(super) overlay: IndexMap<String, Written>,
 }

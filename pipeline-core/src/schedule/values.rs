@@ -116,7 +116,7 @@ pub(super) fn of_while(count: u64, last: &IndexMap<String, Data>, reason: &str, 
 ///
 /// # Errors
 /// A sentence when the values do not fit the reducer.
-pub(super) fn reduce(reducer: Reducer, before: Option<&Data>, written: &[Data]) -> Result<Data, String> {
+pub(crate) fn reduce(reducer: Reducer, before: Option<&Data>, written: &[Data]) -> Result<Data, String> {
     let before = before.map(Data::json).filter(|v| !v.is_null());
     let numbers = |what: &str| -> Result<Vec<Value>, String> {
         before

@@ -349,6 +349,7 @@ impl World {
             inputs: self.inputs.clone(),
             env: BTreeMap::new(),
             state: BTreeMap::new(),
+            lasting: BTreeMap::new(),
             limits: self.limits.clone(),
             until: None,
         }

@@ -65,6 +65,10 @@ impl SessionLease for Lease {
         &self.session
     }
 
+    fn has(&self, key: &str) -> bool {
+        self.session.turns.iter().any(|t| t.key == key)
+    }
+
     async fn append(&mut self, turn: SessionTurn, _: BTreeMap<String, Value>) -> Result<(), StepError> {
         if !self.session.turns.iter().any(|t| t.key == turn.key) {
             self.session.turns.push(turn);

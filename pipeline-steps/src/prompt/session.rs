@@ -63,9 +63,9 @@ fn check_name(name: &str) -> Result<(), StepError> {
     if name.trim().is_empty() {
         return Err(StepError::invalid("the name of a session is empty"));
     }
-    if ["runs/", "mock/"].iter().any(|p| name.starts_with(p)) {
+    if ["runs/", "mock/", "variables/"].iter().any(|p| name.starts_with(p)) {
         return Err(StepError::invalid(format!("`{name}` cannot be the name of a session"))
-            .help("names that begin with `runs/` and `mock/` are the program's own"));
+            .help("names that begin with `runs/`, `mock/` and `variables/` are the program's own"));
     }
     Ok(())
 }

@@ -288,6 +288,7 @@ impl World {
             inputs: Inputs::new(),
             env: BTreeMap::new(),
             state: BTreeMap::new(),
+            lasting: BTreeMap::new(),
             limits: Budget::default(),
             until: None,
         };

@@ -78,7 +78,7 @@ pub(super) async fn fork(place: &Place<'_>, args: &Fork) -> Result<Exit, Failure
     let mut workshop = app::workshop(app, kinds, store, place.state_dir);
     workshop.declare(app, &plan)?;
     if let Some(taping) = &kept.taping {
-        taping.put_into(&mut workshop, app, &manifest, kept.seed)?;
+        taping.put_into(&mut workshop, app, &manifest, &kept)?;
     }
     let (watch, control) = Watch::new(app, args.events, None);
     let work = workshop.engine.resume(Arc::new(plan), setup, opened, control);

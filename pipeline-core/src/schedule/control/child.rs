@@ -73,6 +73,9 @@ impl Schedule {
             let value = value.render(&view).map_err(|e| failed("variables", name, &e))?;
             self.scopes[scope.0].state.insert(name.clone(), Data::new(value));
         }
+        if let Some(kept) = self.lasting.get(&pipeline.name).cloned() {
+            self.scopes[scope.0].state.extend(kept.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::fact::{RunError, Status};
 use crate::plan::{Body, ForEach, LoopShape, StepPlan};
 use crate::schedule::names::{View, holds};
 use crate::schedule::state::{
-    ForEachState, Frame, FrameEnd, FrameId, InstId, Owner, StepState, Turn, TurnDone, Work,
+    ForEachState, Frame, FrameEnd, FrameId, InstId, Owner, StepState, Turn, TurnDone, Work, Written,
 };
 use crate::schedule::{Schedule, at, values};
 use crate::value::{Data, Value};
@@ -280,12 +280,14 @@ impl Schedule {
 
     /// Merges what parallel turns wrote, in item order, by the declared reducers.
     fn merge(&mut self, id: InstId, each: &ForEach, done: BTreeMap<usize, TurnDone>) -> Result<(), String> {
-        let mut written: IndexMap<String, Vec<Data>> = IndexMap::new();
-        for (name, value) in done.into_values().flat_map(|t| t.overlay) {
-            written.entry(name).or_default().push(value);
+        let mut written: IndexMap<String, (Vec<Data>, bool)> = IndexMap::new();
+        for (name, one) in done.into_values().flat_map(|t| t.overlay) {
+            let (values, lasts) = written.entry(name).or_default();
+            values.push(one.value);
+            *lasts |= one.lasts;
         }
         let frame = self.inst(id).frame;
-        for (name, values) in written {
+        for (name, (values, lasts)) in written {
             let reducer = each.reduce.iter().find(|(n, _)| *n == name).map(|(_, r)| *r);
             let Some(reducer) = reducer else {
                 return Err(format!(
@@ -298,7 +300,7 @@ impl Schedule {
             };
             let value = values::reduce(reducer, before.as_ref(), &values)
                 .map_err(|message| format!("reduce `{name}`: {message}"))?;
-            self.assign_global(frame, name, value);
+            self.assign_merged(frame, name, reducer, before, values, Written { value, lasts });
         }
         Ok(())
     }
