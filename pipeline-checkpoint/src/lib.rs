@@ -5,6 +5,18 @@
 //! same promises without a disk. Both kinds pass `pipeline_core::conformance`.
 //! Must not know what facts mean, apart from the few that tell a run's status. The formats are described for readers
 //! in `docs/run-log-format.md` and `docs/session-format.md`; the version of a run's is [`FORMAT`].
+//!
+//! # A run that outlives its process
+//!
+//! ```
+#![doc = include_str!("../examples/suspend_and_resume.rs")]
+//! ```
+//!
+//! # What a run left on disk
+//!
+//! ```
+#![doc = include_str!("../examples/read_a_journal.rs")]
+//! ```
 
 #![allow(
     clippy::result_large_err,

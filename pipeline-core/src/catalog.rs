@@ -4,12 +4,16 @@
 //! Both are values, built by the composition root; nothing here is global.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
+use crate::error::{ErrorKind, StepError};
 use crate::provider::{Provider, ProviderKind};
-use crate::step::Step;
+use crate::step::{RunInfo, Step};
 use crate::store::{JqHost, OutputWriter, SessionStore, SnapshotStore, Tape};
-use crate::tool::ToolSource;
+use crate::tool::{Tool, ToolSource, ToolSpec};
 
 /// Step types and providers by name.
 #[derive(Clone, Default)]
@@ -143,5 +147,33 @@ impl Services {
             child_env: Arc::default(),
             calls: None,
         }
+    }
+}
+
+impl Default for Services {
+    /// Nothing: no step types, no providers, no tools, and output files are refused.
+    fn default() -> Self {
+        Self::new(Catalog::default(), Arc::new(Nothing), Arc::new(Nothing))
+    }
+}
+
+/// Stands where nothing was provided.
+struct Nothing;
+
+impl ToolSource for Nothing {
+    fn get(&self, _: &str) -> Option<Arc<dyn Tool>> {
+        None
+    }
+
+    fn list(&self) -> Vec<ToolSpec> {
+        Vec::new()
+    }
+}
+
+#[async_trait]
+impl OutputWriter for Nothing {
+    async fn write(&self, _: &RunInfo, name: &str, _: &str) -> Result<PathBuf, StepError> {
+        let message = format!("the file `{name}` cannot be written: this host keeps no output files");
+        Err(StepError::new(ErrorKind::Environment, message).help("provide `Services::outputs`"))
     }
 }

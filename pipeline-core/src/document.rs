@@ -127,6 +127,17 @@ impl Node {
         if let NodeKind::Number(n) = &self.kind { n.as_u64() } else { None }
     }
 
+    /// Where it stands together with everything in it; a list or a map by itself is placed at its first token.
+    pub(crate) fn extent(&self) -> Span {
+        let inside = self.entries().iter().map(|e| &e.value).chain(self.items());
+        inside.map(Self::extent).fold(self.span, |whole, part| {
+            if part.file != whole.file {
+                return whole;
+            }
+            Span::new(whole.file, whole.start.min(part.start), whole.end.max(part.end))
+        })
+    }
+
     /// What kind of value it is, for messages.
     pub fn kind_name(&self) -> &'static str {
         match self.kind {

@@ -85,6 +85,22 @@ pub struct RunControl {
     pub stop: CancellationToken,
 }
 
+impl RunControl {
+    /// Adds an observer: an [`EventSink`], or a function of [`crate::event::Event`].
+    #[must_use]
+    pub fn watch(mut self, sink: impl EventSink + 'static) -> Self {
+        self.sinks.push(Box::new(sink));
+        self
+    }
+
+    /// Adds the answer to a question that the run has asked.
+    #[must_use]
+    pub fn answer(mut self, path: impl Into<String>, answer: impl Into<Value>) -> Self {
+        self.answers.insert(path.into(), answer.into());
+        self
+    }
+}
+
 /// What to do about accounts whose quota is used up, when there is nothing else to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Parking {

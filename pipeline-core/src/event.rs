@@ -69,3 +69,10 @@ pub trait EventSink: Send {
     /// Nothing more will come.
     fn finish(&mut self) {}
 }
+
+/// A function that takes events is an observer.
+impl<F: FnMut(&Event) + Send> EventSink for F {
+    fn event(&mut self, event: &Event) {
+        self(event);
+    }
+}

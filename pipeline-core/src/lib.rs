@@ -4,6 +4,12 @@
 //! YAML → [`document`] → [`normalise`] → [`plan`] → [`schedule`] ⇄ [`engine`] → [`fact`]s.
 //! The crate knows no HTTP, files, vendors, terminals or environment variables: they come in through the traits of
 //! [`step`], [`provider`], [`tool`], [`store`], [`source`], [`event`] and [`clock`].
+//!
+//! # A step type of one's own, in a run
+//!
+//! ```
+#![doc = include_str!("../examples/define_a_step.rs")]
+//! ```
 
 // Declaration order is reading order: from leaf to root; a module uses only what stands above it.
 mod stack;
@@ -28,7 +34,9 @@ pub mod tool;
 pub mod catalog;
 pub mod normalise;
 pub mod plan;
+pub mod builder;
 pub mod schedule;
 pub mod engine;
+pub mod runner;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -1,6 +1,6 @@
 //! A checked pipeline: every name resolved, every template parsed, every schema checked.
 //!
-//! Owns [`Plan`], plain data that cannot hold an unresolved name, and [`compile`], the only way to get one.
+//! Owns [`Plan`], plain data that cannot hold an unresolved name, and [`compile()`], the only way to get one.
 //! Must not know how it is run. Next: `plan/compile.rs` makes it; `schedule.rs` interprets it.
 
 mod origin;

@@ -165,6 +165,27 @@ pub struct ModelAnswer {
 }
 
 impl ModelAnswer {
+    /// A plain answer that used nothing.
+    pub fn new(model: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            model: model.into(),
+            usage: Usage::default(),
+            stop_reason: "end_turn".to_owned(),
+            session_id: None,
+            function_calls: Vec::new(),
+            content: Vec::new(),
+            request_id: None,
+            warnings: Vec::new(),
+            files: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// The stream of a call that is answered at once: what [`Provider::start`] gives where nothing arrives in pieces.
+    pub fn into_stream(self) -> ModelStream {
+        Box::pin(futures_util::stream::once(std::future::ready(Ok(ModelEvent::Finished(Box::new(self))))))
+    }
+
     /// The turn to send back when the conversation goes on.
     pub fn to_message(&self) -> Message {
         if !self.content.is_empty() {

@@ -6,8 +6,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Services;
@@ -15,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::document::Node;
 use crate::error::StepError;
 use crate::fact::{Assignment, Status, Usage};
-use crate::path::OpKey;
+use crate::path::{OpKey, OpRole};
 use crate::value::{Data, Value};
 
 pub use crate::engine::effect::{EffectPort, ProgressPort};
@@ -51,10 +53,17 @@ pub struct StepSpec {
     /// One sentence for the reference.
     pub summary: &'static str,
     /// JSON Schema of the configuration (without the keys that every step has), made by schemars from the struct
-    /// that the step decodes. `x-kind` on a field tells how its text is read: see [`crate::plan::compile`].
+    /// that the step decodes. `x-kind` on a field tells how its text is read: see [`mod@crate::plan::compile`].
     pub schema: schemars::Schema,
     /// A runnable pipeline that shows it.
     pub example: &'static str,
+}
+
+impl StepSpec {
+    /// A step type whose configuration is `C`.
+    pub fn of<C: schemars::JsonSchema>(kind: &'static str, summary: &'static str) -> Self {
+        Self { kind, summary, schema: schemars::schema_for!(C), example: "" }
+    }
 }
 
 /// What a step hands back when it succeeded.
@@ -192,6 +201,42 @@ pub struct StepContext {
 }
 
 impl StepContext {
+    /// The context of one attempt outside any run: for calling a step, a tool or a provider by itself. Effects are done and
+    /// not remembered, nobody listens to progress, nothing is permitted, and the deadline is five minutes away.
+    pub fn detached(services: Services) -> Self {
+        let run = RunInfo {
+            id: "detached".to_owned(),
+            workflow: "detached".to_owned(),
+            started_at: Timestamp::default(),
+            seed: 0,
+            mock: false,
+            dirs: RunDirs::default(),
+            permissions: Permissions::default(),
+        };
+        Self {
+            key: OpKey { path: "detached".into(), turn: 1, role: OpRole::Attempt },
+            attempt: 1,
+            deadline: tokio::time::Instant::now() + Duration::from_mins(5),
+            cancel: CancellationToken::new(),
+            workspace: PathBuf::new(),
+            run: Arc::new(run),
+            services: Arc::new(services),
+            effects: EffectPort::detached(),
+            progress: ProgressPort::detached(),
+        }
+    }
+
+    /// Reads the rendered configuration that [`Step::run`] is given.
+    ///
+    /// # Errors
+    /// `Invalid` when a template gave a value that its field cannot take: constants were checked by the compiler.
+    pub fn decode<T: DeserializeOwned>(&self, with: Value) -> Result<T, StepError> {
+        serde_json::from_value(with).map_err(|error| {
+            StepError::invalid(format!("the configuration of `{}` does not fit: {error}", self.key.path))
+                .help("look at what the `{{ … }}` of this step give")
+        })
+    }
+
     /// Idempotency key of this logical attempt, the same after a crash: `run/step/attempt-group`.
     pub fn idempotency_key(&self) -> String {
         format!("{}/{}/{}", self.run.id, self.key.path, self.key.turn)

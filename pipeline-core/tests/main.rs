@@ -8,6 +8,8 @@ mod cases;
 mod expr_fuzz;
 #[path = "engine/control.rs"]
 mod control;
+#[path = "engine/embedding.rs"]
+mod embedding;
 #[path = "engine/fuzz.rs"]
 mod fuzz;
 #[path = "engine/hazards.rs"]

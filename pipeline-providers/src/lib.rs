@@ -3,6 +3,12 @@
 //! Owns the scripted mock, the stand-in for a backend without a credential, and the list that a composition root
 //! registers. Must not know steps, the engine or the environment: whoever builds a provider hands in what it needs.
 //! Next: `mock.rs`.
+//!
+//! # A provider of one's own
+//!
+//! ```
+#![doc = include_str!("../examples/define_a_provider.rs")]
+//! ```
 
 #![allow(
     clippy::result_large_err,

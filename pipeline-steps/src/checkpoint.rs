@@ -15,8 +15,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
-use crate::decode::decode;
-
 const EXAMPLE: &str = r#"workflow:
   name: snapshot
   variables: {done: [1, 2]}
@@ -105,7 +103,7 @@ impl Step for Checkpoint {
     }
 
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
-        let config: Config = decode(cx, with.clone())?;
+        let config: Config = cx.decode(with.clone())?;
         let Some(store) = cx.services.snapshots.clone() else {
             let message = "this program was put together without a store for snapshots";
             return Err(StepError::new(ErrorKind::Unsupported, message));

@@ -33,7 +33,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
 use crate::confine::Roots;
-use crate::decode::decode;
 use config::{Config, Question};
 use graph::Graph;
 use index::Index;
@@ -78,13 +77,13 @@ impl Step for CodebaseQuery {
     }
 
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
-        let config: Config = decode(cx, with.clone())?;
+        let config: Config = cx.decode(with.clone())?;
         let work = async {
             let done = answer(cx, config).await?;
             serde_json::to_value(done).map_err(|e| StepError::new(ErrorKind::Internal, e.to_string()))
         };
         // What was found on disk is recorded, so that a resumed run sees what this one saw.
-        let done: Done = decode(cx, cx.effect("query", &with, work).await?.into_json())?;
+        let done: Done = cx.decode(cx.effect("query", &with, work).await?.into_json())?;
         Ok(StepOutput { warnings: done.warnings, ..StepOutput::ok(Value::Object(done.value)) })
     }
 }

@@ -16,7 +16,6 @@ use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::value::Value;
 use serde_json::Map;
 
-use crate::decode::decode;
 use config::{Config, Format, Kind, Operation};
 use rows::Data;
 
@@ -90,7 +89,7 @@ fn config(cx: &StepContext, mut with: Value) -> Result<Config, StepError> {
         .flatten()
         .map(|operation| operation.get_mut("right_source").map(Value::take))
         .collect();
-    let mut config: Config = decode(cx, with)?;
+    let mut config: Config = cx.decode(with)?;
     config.input_source = input.unwrap_or_default();
     for (operation, other) in config.operations.iter_mut().zip(others) {
         operation.right_source = other;

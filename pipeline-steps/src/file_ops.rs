@@ -26,7 +26,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::confine::Roots;
-use crate::decode::decode;
 
 const EXAMPLE: &str = r#"workflow:
   name: backup
@@ -226,7 +225,7 @@ impl Step for FileOps {
     }
 
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
-        let config: Config = decode(cx, with.clone())?;
+        let config: Config = cx.decode(with.clone())?;
         let operation = config.operation;
         let work = async {
             let done = match operation {
@@ -243,7 +242,7 @@ impl Step for FileOps {
         };
         // What was found on disk is recorded, so that a resumed run sees what this one saw.
         let done = cx.effect(operation.name(), &with, work).await?.into_json();
-        let done: Done = decode(cx, done)?;
+        let done: Done = cx.decode(done)?;
         Ok(StepOutput { warnings: done.warnings, ..StepOutput::ok(done.value) })
     }
 }

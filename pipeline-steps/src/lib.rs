@@ -1,10 +1,21 @@
 //! The leaf steps of `pipeline`, and what they share: the file cache, confined paths, output files.
 //!
 //! Owns every step type that has an effect or computes a value. Must not know how steps are ordered, retried or
-//! recorded (pipeline-core does that), nor any vendor or transport. Reading order: `decode.rs`, `test_echo.rs` (the smallest
+//! recorded (pipeline-core does that), nor any vendor or transport. Reading order: `test_echo.rs` (the smallest
 //! step), `confine.rs` before `file_ops.rs`.
+//!
+//! # A pipeline without YAML
+//!
+//! ```
+#![doc = include_str!("../examples/build_in_code.rs")]
+//! ```
+//!
+//! # Watching a run
+//!
+//! ```
+#![doc = include_str!("../examples/subscribe_to_events.rs")]
+//! ```
 
-mod decode;
 pub mod atomic;
 pub mod confine;
 pub mod file_cache;

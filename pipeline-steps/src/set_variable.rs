@@ -11,8 +11,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Map;
 
-use crate::decode::decode;
-
 const EXAMPLE: &str = r#"workflow:
   name: variables
   steps:
@@ -53,7 +51,7 @@ impl Step for SetVariable {
     }
 
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
-        let config: Config = decode(cx, with)?;
+        let config: Config = cx.decode(with)?;
         let scope = config.scope;
         let set = config.variables.iter().map(|(name, value)| Assignment {
             scope,

@@ -20,7 +20,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
 use crate::confine::Roots;
-use crate::decode::decode;
 
 /// The shell of a script.
 const SHELL: &str = "/bin/sh";
@@ -127,11 +126,11 @@ impl Step for Shell {
     }
 
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
-        let config: Config = decode(cx, with.clone())?;
+        let config: Config = cx.decode(with.clone())?;
         let words = words(&config.command)?;
         allowed(cx, &words)?;
         let done = cx.effect("shell", &with, work(cx, &config, &words)).await?.into_json();
-        let Done { exit_code, stdout, stderr, warnings } = decode(cx, done)?;
+        let Done { exit_code, stdout, stderr, warnings } = cx.decode(done)?;
         if exit_code != 0 && !config.ok_exit_codes.contains(&exit_code) {
             return Err(failure(&words, exit_code, &stdout, &stderr));
         }

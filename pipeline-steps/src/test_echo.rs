@@ -11,8 +11,6 @@ use pipeline_core::value::Value;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::decode::decode;
-
 /// The value that makes the step fail.
 const FAIL: &str = "__FAIL__";
 
@@ -61,7 +59,7 @@ impl Step for TestEcho {
     }
 
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
-        let config: Config = decode(cx, with)?;
+        let config: Config = cx.decode(with)?;
         if config.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(config.delay_ms)).await;
         }

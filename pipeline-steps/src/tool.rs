@@ -10,8 +10,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, json};
 
-use crate::decode::decode;
-
 const EXAMPLE: &str = r#"workflow:
   name: one_tool
   steps:
@@ -49,7 +47,7 @@ impl Step for ToolStep {
     }
 
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
-        let config: Config = decode(cx, with.clone())?;
+        let config: Config = cx.decode(with.clone())?;
         let name = &config.tool;
         let mut found = cx.services.tools.open(name, cx).await?;
         let Some(tool) = found.pop().filter(|_| found.is_empty()) else {

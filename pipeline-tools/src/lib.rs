@@ -2,6 +2,12 @@
 //!
 //! Owns the registry, the tools that are always there, commands and MCP servers as tools, and the hooks around calls. Must not know steps, providers or the engine.
 //! Next: `registry.rs`.
+//!
+//! # A registry without a pipeline
+//!
+//! ```
+#![doc = include_str!("../examples/call_a_tool.rs")]
+//! ```
 
 #![allow(
     clippy::result_large_err,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::repo::{Repo, is_installed};
 use crate::report::{self, Verdict, row};
-use crate::{clock, codegen, conformance, deps, tidy};
+use crate::{clock, codegen, conformance, deps, publish, tidy};
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,11 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "clippy", about: "lints, warnings are errors", run: clippy },
     Stage { name: "test", about: "the test command of README.md", run: test },
     Stage { name: "doctests", about: "examples in the documentation", run: doctests },
+    Stage { name: "rustdoc", about: "documentation without warnings", run: |repo, _| publish::rustdoc(repo) },
     Stage { name: "crates", about: "each library crate builds alone, with each feature", run: crates },
+    Stage { name: "package", about: "each crate can be published", run: |repo, _| publish::package(repo) },
+    Stage { name: "msrv", about: "the oldest compiler named builds it", run: |repo, _| publish::msrv(repo) },
+    Stage { name: "semver", about: "no breaking change unannounced", run: |repo, _| publish::semver(repo) },
     Stage { name: "codegen", about: "reference pages are current", run: |repo, _| codegen::run(repo, true) },
     Stage {
         name: "conformance",

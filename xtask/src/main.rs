@@ -16,6 +16,7 @@ mod conformance;
 mod compare_code;
 mod claude_tour;
 mod referee;
+mod publish;
 mod ci;
 
 use std::process::ExitCode;

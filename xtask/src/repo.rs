@@ -57,14 +57,24 @@ impl Repo {
 
     /// Runs a program in the root with its output shown; an error when it does not end with 0.
     pub fn run(&self, program: &str, args: &[&str]) -> Result<()> {
+        self.run_in(program, args, &[])
+    }
+
+    /// As [`Repo::run`], with variables of the environment.
+    pub fn run_in(&self, program: &str, args: &[&str], variables: &[(&str, &str)]) -> Result<()> {
         let mut command = Command::new(program);
-        command.args(args).current_dir(&self.root);
+        command.args(args).envs(variables.iter().copied()).current_dir(&self.root);
         let shown = shown(&command);
         let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
         if !status.success() {
             bail!("`{shown}` ended with {status}");
         }
         Ok(())
+    }
+
+    /// What a program prints that is run in the root; an error when it does not end with 0.
+    pub fn output(&self, program: &str, args: &[&str]) -> Result<String> {
+        stdout(Command::new(program).args(args).current_dir(&self.root))
     }
 
     /// Builds the `pipeline` binary and gives its path.

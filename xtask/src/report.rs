@@ -1,6 +1,6 @@
 //! What the tasks print: lines, tables and the verdict of a check.
 //!
-//! Owns [`Verdict`], [`line`] and [`table`]. Must not know what is being checked.
+//! Owns [`Verdict`], [`line()`] and [`table`]. Must not know what is being checked.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

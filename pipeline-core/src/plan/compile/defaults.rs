@@ -3,7 +3,7 @@
 //! The step's own value wins, maps are merged deep, lists are replaced. Old spellings of limits become the budget.
 //! Must not know what a model step makes of its defaults: `normalise/model.rs` does.
 
-use crate::diagnostic::{Diagnostic, Span};
+use crate::diagnostic::Diagnostic;
 use crate::document::{Entry, Node, NodeKind};
 use crate::normalise::merged;
 use crate::plan::compile::Compiler;
@@ -52,7 +52,7 @@ impl Compiler<'_> {
             self.scope.retry = Some(self.retry_over(under, node));
         }
         inner.finish("`defaults`", self.options.lenient, &mut self.report);
-        self.scope.default_spans.push(extent(own));
+        self.scope.default_spans.push(own.extent());
         let outer = self.scope.defaults.as_ref().map_or(&[][..], Node::entries);
         let entries: Vec<Entry> = merged(outer, own.entries());
         self.scope.defaults = Some(Node::new(own.span, NodeKind::Map(entries)));
@@ -140,17 +140,4 @@ impl Compiler<'_> {
             ));
         keys.finish("`resource_limits`", self.options.lenient, report);
     }
-}
-
-/// From the first to the last thing inside: the place of a map is only its beginning.
-fn extent(node: &Node) -> Span {
-    let inside = node.entries().iter().map(|e| &e.value).chain(node.items());
-    inside.map(extent).fold(node.span, |whole, part| {
-        let is_here = part.file == whole.file;
-        Span::new(
-            whole.file,
-            if is_here { whole.start.min(part.start) } else { whole.start },
-            if is_here { whole.end.max(part.end) } else { whole.end },
-        )
-    })
 }
