@@ -25,8 +25,3 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(report.outputs.json()["decision"], "yes");
     Ok(())
 }
-
-#[test]
-fn it_runs() -> Result<(), Box<dyn std::error::Error>> {
-    main()
-}

@@ -39,8 +39,3 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(report.outputs.json()["loud"], "HELLO YOU");
     Ok(())
 }
-
-#[test]
-fn it_runs() -> Result<(), Box<dyn std::error::Error>> {
-    main()
-}

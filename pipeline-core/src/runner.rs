@@ -11,14 +11,18 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde_json::json;
+
 use crate::builder::{self, Workflow};
 use crate::catalog::{Duplicate, Services};
 use crate::clock::{Clock, SystemClock};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::document::{self, Limits};
-use crate::engine::{Engine, EngineError, RunControl, RunReport, RunSetup};
+use crate::engine::{Engine, EngineError, RunControl, RunReport, RunSetup, lasting};
+use crate::error::StepError;
 use crate::plan::{Budget, CompileOptions, Inputs, Plan, check_inputs, compile_with_sources};
 use crate::provider::Provider;
+use crate::schedule::LastingVariables;
 use crate::source::{MemorySources, SourceLoader, SourceMap, SourceRef};
 use crate::step::{RunDirs, RunInfo, Step};
 use crate::store::{CheckpointStore, Manifest, StoreError};
@@ -65,6 +69,12 @@ pub enum RunnerError {
     /// The stored run was made by something that reads its sources in another way.
     #[error("run {0} was begun with another meaning of its sources; go on with the program that began it")]
     Changed(String),
+    /// The stored run was not begun by a runner.
+    #[error("run {0} was not begun by a runner; go on with the program that began it")]
+    Foreign(String),
+    /// What earlier runs have left in sessions cannot be read.
+    #[error("variables that outlive runs cannot be read: {0}")]
+    Sessions(StepError),
     /// The engine or the store refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -210,6 +220,12 @@ impl Runner {
         control: RunControl,
     ) -> Result<RunReport, RunnerError> {
         let inputs = check_inputs(plan, inputs_of(inputs)?).map_err(RunnerError::Inputs)?;
+        let lasting = match &self.services.sessions {
+            Some(sessions) => {
+                lasting::stored(&**sessions, plan, false).await.map_err(RunnerError::Sessions)?
+            }
+            None => LastingVariables::new(),
+        };
         let sources = plan.stored_sources();
         let manifest = Manifest {
             run_id: id.to_owned(),
@@ -220,11 +236,11 @@ impl Runner {
             plan: plan.fingerprint(),
             mode: MODE.to_owned(),
             inputs: inputs.iter().map(|(k, v)| (k.clone(), v.json().clone())).collect(),
-            settings: Value::Null,
+            settings: json!({ "lasting": lasting }),
             created_at: self.clock.now(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let setup = self.setup(plan, &manifest, inputs)?;
+        let setup = self.setup(plan, &manifest, inputs, lasting)?;
         let engine = self.engine();
         Ok(Box::pin(engine.run(Arc::clone(plan), setup, manifest, sources, control)).await?)
     }
@@ -241,7 +257,9 @@ impl Runner {
         if plan.fingerprint() != manifest.plan {
             return Err(RunnerError::Changed(id.to_owned()));
         }
-        let setup = self.setup(&plan, manifest, inputs_of(manifest.inputs.clone())?)?;
+        let lasting = serde_json::from_value(manifest.settings["lasting"].clone())
+            .map_err(|_| RunnerError::Foreign(id.to_owned()))?;
+        let setup = self.setup(&plan, manifest, inputs_of(manifest.inputs.clone())?, lasting)?;
         Ok(Box::pin(self.engine().resume(plan, setup, opened, control)).await?)
     }
 
@@ -254,7 +272,13 @@ impl Runner {
         }
     }
 
-    fn setup(&self, plan: &Plan, manifest: &Manifest, inputs: Inputs) -> Result<RunSetup, RunnerError> {
+    fn setup(
+        &self,
+        plan: &Plan,
+        manifest: &Manifest,
+        inputs: Inputs,
+        lasting: LastingVariables,
+    ) -> Result<RunSetup, RunnerError> {
         let root = plan.root();
         let mut declared = plan.pipelines().flat_map(|p| p.settings.tools.keys());
         if let Some(key) = declared.next() {
@@ -293,6 +317,7 @@ impl Runner {
             inputs,
             env: visible.map(|(name, value)| (name.clone(), value.clone())).collect(),
             state: BTreeMap::new(),
+            lasting,
             limits: self.limits.clone(),
             until: None,
         })

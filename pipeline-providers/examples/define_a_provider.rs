@@ -47,8 +47,3 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(mock.complete(&request, &cx).await?.text, "no crackers");
     Ok(())
 }
-
-#[test]
-fn it_runs() -> Result<(), Box<dyn std::error::Error>> {
-    main()
-}

@@ -30,8 +30,3 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert!(mistake.starts_with("workflow.steps[0:each].steps[0:greet].value: error[E02"), "{mistake}");
     Ok(())
 }
-
-#[test]
-fn it_runs() -> Result<(), Box<dyn std::error::Error>> {
-    main()
-}

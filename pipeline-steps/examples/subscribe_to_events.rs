@@ -29,8 +29,3 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(told.iter().collect::<Vec<_>>(), ["first: ok", "second: ok"]);
     Ok(())
 }
-
-#[test]
-fn it_runs() -> Result<(), Box<dyn std::error::Error>> {
-    main()
-}

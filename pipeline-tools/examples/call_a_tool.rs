@@ -40,8 +40,3 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(refused, Some(ErrorKind::Invalid));
     Ok(())
 }
-
-#[test]
-fn it_runs() -> Result<(), Box<dyn std::error::Error>> {
-    main()
-}
