@@ -239,6 +239,12 @@ pub struct Resume {
     /// How to go about what waits for people and quotas.
     #[command(flatten)]
     pub waiting: Waiting,
+    /// Go on with this edited file in a new run: what the file asks for as before is taken over
+    #[arg(long = "with", value_name = "FILE")]
+    pub file: Option<String>,
+    /// Run this top-level step and everything after it again, in a new run that takes over what came before
+    #[arg(long, value_name = "STEP")]
+    pub from: Option<String>,
     /// Answer a question of the run; a value is JSON where it parses, else text
     #[arg(long = "answer", value_name = "STEP=VALUE")]
     pub answers: Vec<String>,

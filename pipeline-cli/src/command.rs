@@ -4,6 +4,8 @@
 //! `work.rs` is what `run` and `resume` share.
 
 mod ask;
+mod retire;
+mod reuse;
 pub mod schema;
 mod reference;
 pub mod bench;

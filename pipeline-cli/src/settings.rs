@@ -74,6 +74,15 @@ pub struct Settings {
     variables: BTreeMap<String, String>,
 }
 
+/// Which runs that have ended stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The newest so many.
+    pub keep: usize,
+    /// Those of the last so many days.
+    pub days: u32,
+}
+
 /// Which model calls a run makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -257,6 +266,23 @@ impl Settings {
         })
     }
 
+    /// How many runs stay when a new one has ended; `None` = all.
+    ///
+    /// # Errors
+    /// [`Failure`] for a number that is none.
+    pub fn retention(&self) -> Result<Option<Retention>, Failure> {
+        let number = |name: &str, default: u32| match self.variable(name) {
+            None => Ok(Some(default)),
+            Some("all") => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|_| {
+                Failure::usage(format!("{name} is `{text}`, which is not a number"))
+                    .help("set it to a number, or to `all` to keep every run")
+            }),
+        };
+        let (runs, days) = (number("PIPELINE_KEEP_RUNS", 50)?, number("PIPELINE_KEEP_DAYS", 30)?);
+        Ok(runs.zip(days).map(|(keep, days)| Retention { keep: keep as usize, days }))
+    }
+
     /// Values that must not be stored or shown: of variables that are credentials, and of all whose names sound like it.
     pub fn secrets(&self) -> Vec<&str> {
         let sounds_secret =
@@ -383,6 +409,15 @@ mod tests {
         assert!(!google.has_credential("openai"));
         assert!(google.has_credential("ollama"));
         assert_eq!(google.select(&["GOOGLE_API_KEY".to_owned(), "OTHER".to_owned()]).len(), 1);
+    }
+
+    #[test]
+    fn how_many_runs_stay_is_a_number_or_all() {
+        let with = |given: &[(&str, &str)]| settings(&Global::default(), given, (false, false)).retention();
+        assert_eq!(with(&[]), Ok(Some(Retention { keep: 50, days: 30 })));
+        assert_eq!(with(&[("PIPELINE_KEEP_RUNS", "2")]), Ok(Some(Retention { keep: 2, days: 30 })));
+        assert_eq!(with(&[("PIPELINE_KEEP_DAYS", "all")]), Ok(None));
+        assert!(with(&[("PIPELINE_KEEP_RUNS", "few")]).is_err());
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod contract;
 mod after;
 #[path = "process/crash.rs"]
 mod crash;
+#[path = "process/edited.rs"]
+mod edited;
 #[cfg(feature = "jq")]
 #[path = "process/jq.rs"]
 mod jq;

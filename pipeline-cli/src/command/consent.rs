@@ -9,11 +9,20 @@ use pipeline_core::plan::Plan;
 use pipeline_core::store::CheckpointStore;
 
 use crate::app::App;
-use crate::args::Run;
 use crate::console::{YELLOW, paint, visible};
 use crate::exit::Failure;
 use crate::settings::Mode;
 use crate::walk;
+
+/// What the command line says of a file that is to run.
+pub struct Asked<'a> {
+    /// The file.
+    pub file: &'a str,
+    /// The answer is yes.
+    pub yes: bool,
+    /// A limit from outside.
+    pub max_cost_usd: Option<f64>,
+}
 
 /// Goes on when nothing must be asked, or when the answer is yes.
 ///
@@ -21,19 +30,19 @@ use crate::walk;
 /// A usage [`Failure`] when the answer is no: nothing has run.
 pub async fn consent(
     app: &App,
-    args: &Run,
+    asked: Asked<'_>,
     plan: &Plan,
     mode: Mode,
     catalog: &Catalog,
     store: &dyn CheckpointStore,
 ) -> Result<(), Failure> {
-    if mode == Mode::Mock || args.yes {
+    if mode == Mode::Mock || asked.yes {
         return Ok(());
     }
-    let has_budget = args.limits.max_cost_usd.is_some() || plan.root().budget.max_cost_usd.is_some();
+    let has_budget = asked.max_cost_usd.is_some() || plan.root().budget.max_cost_usd.is_some();
     let Some(why) = reason(&walk::starters(plan, catalog), has_budget) else { return Ok(()) };
     let has_run_before = store.list().await?.iter().any(|run| {
-        run.mode != Mode::Mock.name() && run.source_path == args.file && run.workflow == *plan.root().name
+        run.mode != Mode::Mock.name() && run.source_path == asked.file && run.workflow == *plan.root().name
     });
     if has_run_before {
         return Ok(());

@@ -1,17 +1,18 @@
 //! `pipeline plan`: what a run would do, without doing it.
 //!
-//! Owns `pipeline.plan/1`. Next: `plan/forecast.rs` for bounds, `plan/against.rs` for what would be reused.
+//! Owns `pipeline.plan/1`. Next: `plan/forecast.rs` for bounds, `reuse.rs` for what would be reused.
 
-mod against;
 mod forecast;
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use pipeline_core::plan::{CompileOptions, Plan};
+use pipeline_core::plan::{CompileOptions, Origin, Plan, Source};
 use pipeline_core::value::Value;
 use serde_json::{Map, json};
 
+use super::reuse::{Verdicts, reuse};
 use super::run::read_rules;
 use super::runs::Place;
 use super::work::tell_findings;
@@ -21,7 +22,6 @@ use crate::console::{CYAN, DIM, GREEN, YELLOW, paint, short};
 use crate::exit::{Exit, Failure};
 use crate::report::time;
 use crate::setup::{Kept, run_dir};
-use against::Verdicts;
 use forecast::{Bound, Forecast, Line};
 
 /// Prints what would run.
@@ -73,7 +73,7 @@ async fn compared(app: &App, plan: &Arc<Plan>, run: &str) -> Result<Verdicts, Fa
     let stored = place.read(Some(run)).await?;
     let setup =
         Kept::of(&stored.manifest)?.setup(&stored.manifest, run_dir(&state_dir, &stored.manifest.run_id));
-    Ok(against::against(plan, &setup, &stored.records))
+    Ok(reuse(plan, &setup, &stored.records, &BTreeSet::new()).verdicts)
 }
 
 struct Shown<'a> {
@@ -131,6 +131,7 @@ impl Shown<'_> {
             let verdict = (line.depth == 0).then(|| self.verdicts.as_ref()?.get(&line.path)).flatten();
             let _ok =
                 writeln!(out, "{:>3}. {}{}", number + 1, "  ".repeat(line.depth), step_text(line, verdict));
+            self.origins_text(&mut out, line);
         }
         for (name, path, by) in self.directories() {
             let _ok = writeln!(out, "{name}: {} {}", short(&path, 200), paint(DIM, format!("({by})")));
@@ -145,6 +146,44 @@ impl Shown<'_> {
         out
     }
 
+    /// What the step itself does not say, and who does; everything with -v.
+    fn origins_text(&self, out: &mut String, line: &Line) {
+        let indent = "  ".repeat(line.depth + 3);
+        let origins = self.plan.origins(line.id);
+        if self.app.settings.verbose {
+            for origin in origins {
+                let said = format!("({})", self.said(origin));
+                let value = short(&told(origin), 80);
+                let _ok = writeln!(out, "{indent}{}: {value} {}", short(&origin.key, 60), paint(DIM, said));
+            }
+            return;
+        }
+        for source in [Source::Defaults, Source::Environment, Source::Preset] {
+            let of_it = origins.iter().filter(|origin| origin.source == source);
+            let values: Vec<String> = of_it.map(|o| format!("{} {}", o.key, short(&told(o), 40))).collect();
+            if !values.is_empty() {
+                let text = format!("{indent}by {}: {}", source.name(), short(&values.join(", "), 300));
+                let _ok = writeln!(out, "{}", paint(DIM, text));
+            }
+        }
+    }
+
+    /// Who said a value, and where.
+    fn said(&self, origin: &Origin) -> String {
+        match origin.span.and_then(|span| self.plan.sources().locate(span)) {
+            Some((file, at)) => format!("{}, {}:{}", origin.source.name(), short(file, 120), at.line),
+            None => origin.source.name().to_owned(),
+        }
+    }
+
+    fn origin_json(&self, origin: &Origin) -> Value {
+        let at = origin.span.and_then(|span| self.plan.sources().locate(span));
+        json!({
+            "key": origin.key, "value": origin.value, "from": origin.source.name(),
+            "file": at.map(|(file, _)| file), "line": at.map(|(_, at)| at.line),
+        })
+    }
+
     fn json(&self) -> Value {
         let bound = |bound: &Bound| match bound {
             Ok(most) => json!({"at_most": most}),
@@ -156,6 +195,7 @@ impl Shown<'_> {
                 "path": line.path, "type": line.kind, "condition": line.condition, "needs": line.needs,
                 "model": line.model, "times": line.times.as_ref().map(bound), "max_attempts": line.attempts,
                 "timeout_ms": line.timeout.map(|t| t.as_millis()), "file": line.file,
+                "values": self.plan.origins(line.id).iter().map(|o| self.origin_json(o)).collect::<Vec<_>>(),
                 "against": verdict.map(|v| match v {
                     Ok(attempts) => json!({"verdict": "reuse", "attempts": attempts}),
                     Err(why) => json!({"verdict": "run", "why": why}),
@@ -170,6 +210,9 @@ impl Shown<'_> {
             "schema": "pipeline.plan/1",
             "workflow": self.plan.root().name,
             "mode": self.mode,
+            "inputs": self.plan.root().inputs.iter().map(|input| json!({
+                "name": input.name, "required": input.required, "default": input.default,
+            })).collect::<Vec<_>>(),
             "fingerprint": self.plan.fingerprint(),
             "steps": self.forecast.lines.iter().map(step).collect::<Vec<_>>(),
             "directories": directories,
@@ -177,6 +220,15 @@ impl Shown<'_> {
             "cost_usd": bound(&self.forecast.cost),
             "bounded_by": self.limit,
         })
+    }
+}
+
+/// A value as it is written; one that is longer than a line is only named.
+fn told(origin: &Origin) -> String {
+    match &origin.value {
+        None => "…".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
     }
 }
 

@@ -1,4 +1,6 @@
-//! `pipeline resume`: goes on with a run, from its own sources and in its own mode.
+//! `pipeline resume`: goes on with a run, from its own sources and in its own mode; `resume/anew.rs` for an edited file.
+
+mod anew;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use pipeline_core::plan::{CompileOptions, Plan};
 use pipeline_core::store::{CheckpointStore, Manifest, RunSummary, StoredRun, StoredSources};
 
 use super::ask;
+use super::retire::retire;
 use super::run::read_rules;
 use super::work::{Conducted, Watch, resume_command};
 use crate::app::{self, App, Kinds};
@@ -32,6 +35,10 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
                 app.console.note(&format!("going on with run {id}"));
                 id
             }
+            Choice::Newest(id) if args.file.is_some() || args.from.is_some() => {
+                app.console.note(&format!("every run has ended; the newest is {id}"));
+                id
+            }
             Choice::Newest(id) => return recorded(app, &*store, &state_dir, &id).await,
             Choice::Nothing => {
                 let dir = state_dir.display();
@@ -40,6 +47,14 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
             }
         },
     };
+    if args.file.is_some() || args.from.is_some() {
+        let id = match anew::anew(app, args, &state_dir, &*store, &id).await? {
+            Ok(id) => id,
+            Err(exit) => return Ok(exit),
+        };
+        let going = Resume { run: Some(id), file: None, from: None, ..args.clone() };
+        return Box::pin(resume(app, &going)).await;
+    }
     let opened = store.open(&id).await?;
     if let Some(repaired) = &opened.repaired {
         app.console.note(&format!("the journal was repaired: {repaired}"));
@@ -59,6 +74,7 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     }
     let setup = kept.setup(manifest, run_dir(&state_dir, &id));
     let hint = resume_command(app, &id, &state_dir);
+    let keeper = Arc::clone(&store);
     let mut workshop = app::workshop(app, kinds, store, &state_dir);
     workshop.declare(app, &plan)?;
     if let Some(taping) = kept.taping.as_ref().filter(|_| !has_ended) {
@@ -80,6 +96,7 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     workshop.close().await;
     let conducted = conducted?;
     let exit = watch.tell(app, &conducted, &workshop.written, &hint)?;
+    retire(app, &*keeper, &state_dir).await;
     let again = Resume { run: Some(id), answers: Vec::new(), ..args.clone() };
     go_on_with_answers(app, &again, &state_dir, &conducted, exit).await
 }

@@ -9,8 +9,9 @@ use pipeline_core::plan::{CompileOptions, Inputs, Plan, check_inputs};
 use pipeline_core::store::{CheckpointStore, Manifest, StoreError, StoredSources};
 use pipeline_core::value::{Hash, Value};
 
-use super::consent::consent;
+use super::consent::{Asked, consent};
 use super::resume::go_on_with_answers;
+use super::retire::retire;
 use super::work::{Watch, resume_command, tell_findings};
 use crate::app::{self, App};
 use crate::args::{Mock, Resume, Run};
@@ -66,7 +67,9 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
         })?,
     };
     kept.taping = taping;
-    consent(app, args, &plan, mode, &kinds.catalog, &*store).await?;
+    let asked = Asked { file: &args.file, yes: args.yes, max_cost_usd: args.limits.max_cost_usd };
+    let keeper = Arc::clone(&store);
+    consent(app, asked, &plan, mode, &kinds.catalog, &*store).await?;
     let id = new_id(args.id.as_deref(), &*store).await?;
     let sources = plan.stored_sources();
     let manifest = manifest(id, args, &plan, mode, &inputs, &kept, &sources, &loader)?;
@@ -86,6 +89,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     workshop.close().await;
     let conducted = conducted?;
     let exit = watch.tell(app, &conducted, &workshop.written, &resume)?;
+    retire(app, &*keeper, &state_dir).await;
     let again =
         Resume { run: Some(run_id), events: args.events, waiting: args.waiting.clone(), ..Resume::default() };
     go_on_with_answers(app, &again, &state_dir, &conducted, exit).await

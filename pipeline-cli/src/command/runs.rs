@@ -3,8 +3,8 @@
 //! Here are the commands that only look: list, show, events. The others have files of their own.
 
 mod diff;
-mod fork;
-mod keep;
+pub(super) mod fork;
+pub(super) mod keep;
 mod logs;
 
 use std::path::Path;

@@ -150,11 +150,35 @@ impl Trial<'_> {
         // Killed without warning, and waited for: until the system has cleared it away it still owns the run.
         child.signal(rustix::process::Signal::KILL);
         let _ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+        let mut resumed = self.resume(&[]).await?;
+        // Each answer ends a question, and each question is about an attempt that this kill cut off.
+        loop {
+            let run = resumed.json();
+            let answers = again(&run);
+            if answers.is_empty() || run["status"] == whole["status"] {
+                return Ok(difference(whole, &resumed));
+            }
+            resumed = self.resume(&answers).await?;
+            if resumed.json()["questions"] == run["questions"] {
+                return Ok(difference(whole, &resumed));
+            }
+        }
+    }
+
+    async fn resume(&self, answers: &[String]) -> Result<Ended, Failure> {
         let mut args = itself::words(&["resume", "verify", "--json"]);
         args.extend(self.dirs());
-        let resumed = itself::run(self.app, &args, &self.app.settings.working, PATIENCE).await?;
-        Ok(difference(whole, &resumed))
+        args.extend(answers.iter().flat_map(|answer| ["--answer".to_owned(), answer.clone()]));
+        itself::run(self.app, &args, &self.app.settings.working, PATIENCE).await
     }
+}
+
+/// Answers to what a run asks about attempts that were cut off and whose effects must not happen twice: a person who has
+/// looked, and found that nothing had happened yet, lets them run again.
+fn again(run: &Value) -> Vec<String> {
+    let questions = run["questions"].as_array().into_iter().flatten();
+    let once = questions.filter(|question| question["choices"] == json!(["rerun", "fail"]));
+    once.filter_map(|question| Some(format!("{}=rerun", question["path"].as_str()?))).collect()
 }
 
 /// The first thing in which a resumed run differs from one that was left alone.

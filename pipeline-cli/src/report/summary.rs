@@ -85,8 +85,19 @@ pub fn ending(report: &RunReport, written: &[PathBuf], working: &Path, resume: &
     if is_resumable(report.status) {
         lines.push(format!("go on with: {resume}"));
     }
+    if let (RunStatus::Failed, Some(step)) = (report.status, failed_step(report)) {
+        lines.push(format!("try it again with: {resume} --from {step} (--with FILE takes an edited file)"));
+    }
     lines.push(last_line(report));
     lines.join("\n")
+}
+
+/// The top-level step that failed, as a shell takes it.
+fn failed_step(report: &RunReport) -> Option<String> {
+    let path = report.error.as_ref()?.path.as_ref()?;
+    let name = path.as_str().split(['/', '[']).next().filter(|name| report.steps.contains_key(*name))?;
+    let is_plain = name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
+    Some(if is_plain { name.to_owned() } else { format!("'{}'", visible(name).replace('\'', "'\\''")) })
 }
 
 fn last_line(report: &RunReport) -> String {

@@ -94,6 +94,32 @@ fn a_run_that_rests_can_be_cancelled_and_only_then_removed() {
 }
 
 #[test]
+fn x09_old_runs_go_when_a_new_one_has_ended_and_what_can_go_on_stays() {
+    let scratch = Scratch::new();
+    scratch.write("w.yaml", "workflow:\n  name: w\n  steps: [{name: a, type: test_echo}]\n");
+    scratch.write("p.yaml", "workflow:\n  name: p\n  steps: [{name: a, type: approval, message: well}]\n");
+    let run = |file: &str, id: &str, keep: &str, days: &str| {
+        let mut command = scratch.command(&["run", file, "--mock", "--run-id", id]);
+        command.env("PIPELINE_KEEP_RUNS", keep).env("PIPELINE_KEEP_DAYS", days);
+        super::support::finish(command.spawn().unwrap())
+    };
+    assert_eq!(run("p.yaml", "paused", "1", "0").code, Some(4));
+    for id in ["one", "two", "three"] {
+        assert_eq!(run("w.yaml", id, "all", "0").code, Some(0));
+    }
+    let recent = run("w.yaml", "four", "1", "30");
+    assert!(!recent.stderr.contains("removed"), "{}", recent.stderr);
+    let wrong = run("w.yaml", "five", "few", "0");
+    assert!(wrong.code == Some(0) && wrong.stderr.contains("`few`, which is not"), "{}", wrong.stderr);
+    let last = run("w.yaml", "six", "2", "0");
+    assert!(last.stderr.contains("removed 4 old runs; the newest 2"), "{}", last.stderr);
+    let left = scratch.run(&["runs", "list", "--json"]).json();
+    let left: Vec<_> =
+        left["runs"].as_array().unwrap().iter().map(|r| r["run_id"].as_str().unwrap()).collect();
+    assert_eq!(left, ["six", "five", "paused"]);
+}
+
+#[test]
 fn a_running_run_is_asked_to_stop_and_then_ended() {
     let scratch = Scratch::new();
     scratch.write("w.yaml", FILE);

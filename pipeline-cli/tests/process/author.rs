@@ -95,7 +95,8 @@ fn legacy_spellings_are_rewritten_and_comments_stay() {
 #[test]
 fn x27_a_run_that_is_killed_at_every_record_comes_out_the_same() {
     let scratch = Scratch::new();
-    scratch.write("p.yaml", "workflow:\n  name: p\n  steps:\n    - {name: a, type: claude, prompt: hi}\n    - {name: b, type: test_echo, value: '{{ steps.a.text }}', output_to_file: b.txt}\n");
+    scratch.write("p.yaml", "workflow:\n  name: p\n  steps:\n    - {name: a, type: claude, prompt: hi}\n    - {name: b, type: test_echo, value: '{{ steps.a.text }}', effects: once, delay_ms: 100, output_to_file: b.txt}\n");
+    // A step that must not happen twice asks after a kill; whoever verifies lets it run again.
     let ended = scratch.run(&["verify", "p.yaml", "--crash", "--json"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let document = ended.json();

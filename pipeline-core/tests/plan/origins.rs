@@ -54,6 +54,7 @@ fn every_value_says_who_said_it() {
     assert_eq!(origin(&plan, 1, "retry.base_delay"), Some((Source::Defaults, Some(json!(2.0)), 7)));
     assert_eq!(origin(&plan, 2, "max_parallel"), Some((Source::Defaults, Some(json!(3)), 6)));
     assert_eq!(origin(&plan, 2, "timeout"), Some((Source::BuiltIn, Some(json!("none")), 0)));
+    assert_eq!(origin(&plan, 2, "retry.max_attempts"), Some((Source::BuiltIn, Some(json!(1)), 0)));
     assert_eq!(origin(&plan, 3, "retry.max_attempts"), Some((Source::Step, Some(json!(7)), 22)));
 }
 

@@ -5,7 +5,9 @@
 
 use pipeline_core::catalog::Catalog;
 use pipeline_core::expr::Dynamic;
-use pipeline_core::plan::{BlockId, Body, Condition, ForEach, Leaf, OnError, PipelineId, Plan, StepPlan};
+use pipeline_core::plan::{
+    BlockId, Body, Condition, ForEach, Leaf, OnError, PipelineId, Plan, StepId, StepPlan,
+};
 use pipeline_core::provider::{Message, ModelRequest, Price};
 use pipeline_core::value::Value;
 
@@ -15,6 +17,8 @@ pub type Bound = Result<f64, String>;
 /// One step as it is written.
 #[derive(Debug)]
 pub struct Line {
+    /// Which step of the plan.
+    pub id: StepId,
     /// Path of names.
     pub path: String,
     /// How deep it stands.
@@ -110,15 +114,17 @@ impl Walk<'_> {
             let name = |other: &usize| block.steps.get(*other).map(|s| self.plan.step(*s).name.to_string());
             let needs = block.needs.as_ref().and_then(|needs| needs.get(at));
             let needs = needs.map_or_else(Vec::new, |needs| needs.iter().filter_map(name).collect());
-            most = most.plus(self.step(self.plan.step(*step), prefix, depth, needs));
+            most = most.plus(self.step(*step, prefix, depth, needs));
         }
         most
     }
 
-    fn step(&mut self, step: &StepPlan, prefix: &str, depth: usize, needs: Vec<String>) -> Most {
+    fn step(&mut self, id: StepId, prefix: &str, depth: usize, needs: Vec<String>) -> Most {
+        let step = self.plan.step(id);
         let path = format!("{prefix}{}", step.name);
         let times = times(step, &path);
         self.lines.push(Line {
+            id,
             path: path.clone(),
             depth,
             kind: step.written_type.to_string(),
@@ -131,7 +137,11 @@ impl Walk<'_> {
             times: times.clone(),
             attempts: step.retry.max_attempts,
             timeout: step.timeout,
-            file: step.output_to_file.as_ref().map(|file| file.source().to_owned()),
+            file: step
+                .output_to_file
+                .as_ref()
+                .map(|file| file.source().to_owned())
+                .or_else(|| destination(step)),
         });
         let below = format!("{path}/");
         let mut most = match &step.body {
@@ -189,10 +199,12 @@ impl Walk<'_> {
             return Most::nothing();
         }
         let unbounded = |why: String| Most { calls: Err(why.clone()), cost: Err(why) };
-        if field(&leaf.with, "tools").is_some() {
+        // No tools are no turns.
+        let is_empty = value(&leaf.with, "tools").and_then(Value::as_array).is_some_and(Vec::is_empty);
+        if has(&leaf.with, "tools") && !is_empty {
             return unbounded(format!("`{path}` calls tools, in as many turns as its model asks for"));
         }
-        let repairs = if field(&leaf.with, "output_schema").is_some() {
+        let repairs = if has(&leaf.with, "output_schema") {
             1 + number(&leaf.with, "repair_attempts").unwrap_or(2)
         } else {
             1
@@ -207,10 +219,7 @@ impl Walk<'_> {
         let Some(provider) = text(&leaf.with, "provider").and_then(|name| self.catalog.provider(name)) else {
             return Err(format!("the provider of `{path}` is known only when it runs"));
         };
-        let prompt = match field(&leaf.with, "prompt") {
-            Some(Dynamic::Const(prompt)) => Some(prompt.json().to_string()),
-            _ => None,
-        };
+        let prompt = value(&leaf.with, "prompt").map(Value::to_string);
         let request = ModelRequest {
             model: text(&leaf.with, "model").map(str::to_owned),
             messages: vec![Message::user(prompt.clone().unwrap_or_default())],
@@ -227,6 +236,18 @@ impl Walk<'_> {
             Price::AsAllowed => Err(format!("`{path}` is an agent that spends what it is allowed")),
             Price::Unknown => Err(format!("the model of `{path}` has no known price")),
         }
+    }
+}
+
+/// Where a file operation writes.
+fn destination(step: &StepPlan) -> Option<String> {
+    let Body::Leaf(leaf) = &step.body else { return None };
+    if &*leaf.kind != "file_ops" {
+        return None;
+    }
+    match text(&leaf.with, "destination") {
+        Some(path) => Some(path.to_owned()),
+        None => has(&leaf.with, "destination").then(|| "a path that a template makes".to_owned()),
     }
 }
 
@@ -260,13 +281,13 @@ fn model(leaf: &Leaf, catalog: &Catalog) -> Option<String> {
         return None;
     }
     let provider = text(&leaf.with, "provider");
-    let model = match field(&leaf.with, "model") {
+    let model = match text(&leaf.with, "model") {
+        Some(model) => model.to_owned(),
+        None if has(&leaf.with, "model") => "a model made by a template".to_owned(),
         None => provider
             .and_then(|p| catalog.provider(p))
             .map_or("its default model", |p| p.default_model())
             .to_owned(),
-        Some(Dynamic::Const(model)) => model.json().as_str().unwrap_or("?").to_owned(),
-        Some(_) => "a model made by a template".to_owned(),
     };
     Some(format!("{}/{model}", provider.unwrap_or("?")))
 }
@@ -283,21 +304,23 @@ pub fn words(condition: &Condition) -> String {
     }
 }
 
-/// A field of a configuration.
-fn field<'a>(with: &'a Dynamic, name: &str) -> Option<&'a Dynamic> {
+/// Whether a configuration has a field.
+fn has(with: &Dynamic, name: &str) -> bool {
     match with {
-        Dynamic::Map(entries) => entries.iter().find(|(key, _)| key == name).map(|(_, value)| value),
-        _ => None,
+        Dynamic::Map(entries) => entries.iter().any(|(key, _)| key == name),
+        _ => value(with, name).is_some(),
     }
 }
 
+/// A field of a configuration that is known before it runs.
 fn value<'a>(with: &'a Dynamic, name: &str) -> Option<&'a Value> {
     match with {
         Dynamic::Const(whole) => whole.json().get(name),
-        _ => match field(with, name)? {
-            Dynamic::Const(value) => Some(value.json()),
+        Dynamic::Map(entries) => match entries.iter().find(|(key, _)| key == name)? {
+            (_, Dynamic::Const(value)) => Some(value.json()),
             _ => None,
         },
+        _ => None,
     }
 }
 

@@ -4,26 +4,24 @@
 //! run like any other, and its own forks and resumes work as well.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use pipeline_core::clock::{Clock, SystemClock, Timestamp};
 use pipeline_core::diagnostic::closest;
 use pipeline_core::fact::{AttemptEnd, Fact, Record};
 use pipeline_core::path::StepPath;
 use pipeline_core::plan::{Body, Plan, StepPlan};
-use pipeline_core::store::Manifest;
+use pipeline_core::store::{CheckpointStore, Manifest, StoreError, StoredSources};
 use pipeline_core::value::{Data, Hash, Value};
 use serde_json::json;
 
 use super::Place;
-use crate::app;
-use crate::args::Fork;
-use crate::command::resume::{compile_again, mode_of};
+use crate::app::App;
+use crate::args::{Fork, Resume};
+use crate::command::resume::{compile_again, mode_of, resume};
 use crate::command::run::new_id;
-use crate::command::work::{Watch, resume_command};
 use crate::exit::{Exit, Failure};
 use crate::inputs;
-use crate::setup::{Kept, run_dir};
+use crate::setup::Kept;
 
 /// Begins the new run and works on it.
 ///
@@ -45,47 +43,59 @@ pub(super) async fn fork(place: &Place<'_>, args: &Fork) -> Result<Exit, Failure
     let plan = compile_again(app, old, &stored.sources, &kinds)?;
     let given = inputs::variables(&args.set, &app.settings.working)
         .map_err(|failure| failure.help("write --set STEP=VALUE or --set STEP=@FILE"))?;
+    if args.from.is_none() && given.is_empty() {
+        return Err(Failure::usage("nothing would be different in the new run")
+            .help("say --from STEP to run a step and everything after it again, or --set STEP=VALUE to give it a value"));
+    }
     let again = run_again(&plan, args.from.as_deref(), &given)?;
     let values = values(&plan, given)?;
-    let kinds = app.connect(kinds, &plan)?;
+    app.connect(kinds, &plan)?;
 
-    let store = app::store(place.state_dir);
     let manifest = Manifest {
-        run_id: new_id(args.id.as_deref(), &*store).await?,
+        run_id: new_id(args.id.as_deref(), place.store).await?,
         settings: kept.to_value()?,
         created_at: SystemClock.now(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
         ..old.clone()
     };
-    let run = manifest.run_id.clone();
     let taken = take_over(&stored.records, &manifest, &again, &values);
-    let mut log = store.create(&manifest, &stored.sources).await?;
-    for (at, elapsed_ms, fact) in taken {
+    begin(place.store, &manifest, &stored.sources, taken).await?;
+    tell(app, &manifest.run_id, &old.run_id, stays(&plan, &again));
+    let going = Resume {
+        run: Some(manifest.run_id),
+        mock: args.mock.clone(),
+        events: args.events,
+        ..Resume::default()
+    };
+    resume(app, &going).await
+}
+
+/// Creates a run that begins with facts of an earlier one.
+///
+/// # Errors
+/// When it cannot be stored.
+pub(in crate::command) async fn begin(
+    store: &dyn CheckpointStore,
+    manifest: &Manifest,
+    sources: &StoredSources,
+    facts: Vec<(Timestamp, u64, Fact)>,
+) -> Result<(), StoreError> {
+    let mut log = store.create(manifest, sources).await?;
+    for (at, elapsed_ms, fact) in facts {
         log.append(at, elapsed_ms, vec![fact])?;
     }
-    log.flush().await?;
-    drop(log);
-    let stays: Vec<&str> = top_level(&plan).map(|s| &*s.name).filter(|name| !again.contains(*name)).collect();
-    app.console.note(&format!(
-        "run {run} takes over from {}: {}",
-        old.run_id,
-        if stays.is_empty() { "nothing".to_owned() } else { stays.join(", ") }
-    ));
+    log.flush().await
+}
 
-    let opened = store.open(&run).await?;
-    let setup = kept.setup(&manifest, run_dir(place.state_dir, &run));
-    let hint = resume_command(app, &run, place.state_dir);
-    let mut workshop = app::workshop(app, kinds, store, place.state_dir);
-    workshop.declare(app, &plan)?;
-    if let Some(taping) = &kept.taping {
-        taping.put_into(&mut workshop, app, &manifest, &kept)?;
-    }
-    let (watch, control) = Watch::new(app, args.events, None);
-    let work = workshop.engine.resume(Arc::new(plan), setup, opened, control);
-    let conducted = Box::pin(watch.conduct(app, &hint, work)).await;
-    workshop.close().await;
-    let conducted = conducted?;
-    watch.tell(app, &conducted, &workshop.written, &hint)
+/// Tells which steps a new run takes over.
+pub(in crate::command) fn tell(app: &App, new: &str, old: &str, stays: Vec<String>) {
+    let stays = if stays.is_empty() { "nothing".to_owned() } else { stays.join(", ") };
+    app.console.note(&format!("run {new} takes over from {old}: {stays}"));
+}
+
+/// Names of the top-level steps that do not run again.
+pub(in crate::command) fn stays(plan: &Plan, again: &BTreeSet<String>) -> Vec<String> {
+    top_level(plan).map(|s| s.name.to_string()).filter(|name| !again.contains(name)).collect()
 }
 
 fn top_level(plan: &Plan) -> impl Iterator<Item = &StepPlan> {
@@ -93,15 +103,14 @@ fn top_level(plan: &Plan) -> impl Iterator<Item = &StepPlan> {
 }
 
 /// Names of the top-level steps that run again: `from` and what follows it, and what follows the steps of `given`.
-fn run_again(
+///
+/// # Errors
+/// A usage [`Failure`] for a name that is no top-level step.
+pub(in crate::command) fn run_again(
     plan: &Plan,
     from: Option<&str>,
     given: &BTreeMap<String, Data>,
 ) -> Result<BTreeSet<String>, Failure> {
-    if from.is_none() && given.is_empty() {
-        return Err(Failure::usage("nothing would be different in the new run")
-            .help("say --from STEP to run a step and everything after it again, or --set STEP=VALUE to give it a value"));
-    }
     let names: Vec<&str> = top_level(plan).map(|step| &*step.name).collect();
     let place = |flag: &str, name: &str| {
         names.iter().position(|known| *known == name).ok_or_else(|| {
@@ -178,7 +187,7 @@ fn answer(value: Value) -> Value {
 }
 
 /// The facts of the new run, with their times.
-fn take_over(
+pub(in crate::command) fn take_over(
     records: &[Record],
     new: &Manifest,
     again: &BTreeSet<String>,

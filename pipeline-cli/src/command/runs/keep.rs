@@ -4,21 +4,20 @@ use std::time::Duration;
 
 use pipeline_core::clock::{Clock, SystemClock};
 use pipeline_core::error::{ErrorKind, StepError};
-use pipeline_core::fact::{Fact, RunError, RunStatus};
-use pipeline_core::store::{OpenedRun, RunSummary, StoreError};
+use pipeline_core::fact::{Fact, Record, RunError, RunStatus};
+use pipeline_core::store::{OpenedRun, RunLog, StoreError};
 use pipeline_core::value::Data;
 use serde_json::json;
 
 use super::Place;
 use crate::args::{Collect, OneRun, Remove};
+use crate::command::retire::{DAY, too_old};
 use crate::exit::{Failure, is_resumable, status_name};
 
 /// How long a process that works on a run may take to save its state.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks at whether it has.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Milliseconds of a day.
-const DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// Ends a run for good.
 ///
@@ -38,16 +37,28 @@ pub(super) async fn cancel(place: &Place<'_>, one: &OneRun) -> Result<(), Failur
         return Err(Failure::usage(format!("run {run} has ended already: {}", status_name(*status)))
             .help(format!("`pipeline runs rm {run}` removes it")));
     }
-    let elapsed_ms = stored.records.last().map_or(0, |r| r.elapsed_ms);
-    let error = StepError::new(ErrorKind::Cancelled, "somebody cancelled the run");
+    end_for_good(&stored.records, &mut *log, "somebody cancelled the run").await?;
+    tell(place, "cancelled", &[run])
+}
+
+/// Records that a run which has not ended will not go on.
+///
+/// # Errors
+/// When it cannot be recorded.
+pub(in crate::command) async fn end_for_good(
+    records: &[Record],
+    log: &mut dyn RunLog,
+    why: &str,
+) -> Result<(), StoreError> {
+    let elapsed_ms = records.last().map_or(0, |r| r.elapsed_ms);
+    let error = StepError::new(ErrorKind::Cancelled, why);
     let ended = Fact::RunEnded {
         status: RunStatus::Cancelled,
         outputs: Data::null(),
         error: Some(RunError { path: None, error }),
     };
     log.append(SystemClock.now(), elapsed_ms, vec![ended])?;
-    log.flush().await?;
-    tell(place, "cancelled", &[run])
+    log.flush().await
 }
 
 /// Sends SIGTERM: the process saves its state and goes.
@@ -158,50 +169,10 @@ pub(super) async fn collect(place: &Place<'_>, args: &Collect) -> Result<(), Fai
     tell(place, if args.dry_run { "would be removed" } else { "removed" }, &old)
 }
 
-/// Runs that have ended, began before `oldest` and are not among the newest `keep` that have ended.
-fn too_old(newest_first: &[RunSummary], keep: usize, oldest: i64) -> Vec<String> {
-    let ended = newest_first.iter().filter(|run| !is_resumable(run.status) && run.pid.is_none());
-    ended.skip(keep).filter(|run| run.started_at.0 < oldest).map(|run| run.run_id.clone()).collect()
-}
-
 fn tell(place: &Place<'_>, what: &str, runs: &[String]) -> Result<(), Failure> {
     if place.app.settings.json {
         let document = json!({"schema": "pipeline.kept/1", "did": what, "runs": runs});
         return place.app.console.out(&format!("{document:#}\n"));
     }
     place.app.console.out(&runs.iter().map(|run| format!("{what} {run}\n")).collect::<String>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use pipeline_core::clock::Timestamp;
-
-    fn run(id: &str, status: RunStatus, day: i64) -> RunSummary {
-        RunSummary {
-            run_id: id.to_owned(),
-            workflow: "demo".to_owned(),
-            status,
-            started_at: Timestamp(day * DAY),
-            mode: "mock".to_owned(),
-            source_path: "demo.yaml".to_owned(),
-            pid: None,
-        }
-    }
-
-    #[test]
-    fn only_what_has_ended_is_old_and_is_not_among_the_newest_goes() {
-        let runs = [
-            run("9", RunStatus::Ok, 9),
-            run("8", RunStatus::Interrupted, 8),
-            run("7", RunStatus::Failed, 7),
-            run("3", RunStatus::Ok, 3),
-            run("2", RunStatus::Paused, 2),
-            run("1", RunStatus::Ok, 1),
-        ];
-        assert_eq!(too_old(&runs, 2, 5 * DAY), ["3", "1"]);
-        assert_eq!(too_old(&runs, 3, 5 * DAY), ["1"]);
-        assert_eq!(too_old(&runs, 0, 2 * DAY), ["1"]);
-        assert!(too_old(&runs, 50, 100 * DAY).is_empty());
-    }
 }

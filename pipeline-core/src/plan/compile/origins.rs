@@ -53,7 +53,11 @@ impl Origins<'_> {
     }
 
     fn push(&mut self, key: &str, value: Value, said: Option<Span>) {
-        let source = said.map_or(Source::BuiltIn, |span| self.source(span));
+        let source = match said {
+            None => Source::BuiltIn,
+            Some(span) if self.preset == Some(span) && key != "preset" => Source::Preset,
+            Some(span) => self.source(span),
+        };
         self.all.push(Origin { key: key.to_owned(), value: short(value), source, span: said });
     }
 
@@ -67,25 +71,16 @@ impl Origins<'_> {
             return entries.iter().for_each(|e| self.entry(&key, e, depth + 1));
         }
         self.push(&key, entry.value.to_json(), Some(entry.value.span));
-        if let (Some(preset), Some(last)) = (self.preset, self.all.last_mut())
-            && preset == entry.value.span
-            && entry.key != "preset"
-        {
-            last.source = Source::Preset;
-        }
     }
 }
 
 impl Compiler<'_> {
     /// The origins of a compiled step. `config` is the leaf's configuration in kernel form.
     pub(super) fn origins(&self, node: &Node, step: &StepPlan, config: &[Entry]) -> Vec<Origin> {
-        let preset = config.iter().find_map(|e| match e.key.as_str() {
-            "preset" => Some(e.value.span),
-            _ => e.value.get("preset").map(|n| n.span),
-        });
-        let mut origins = Origins { compiler: self, preset, all: Vec::new() };
         let defaults = self.scope.defaults.as_ref();
         let default = |key: &str| defaults.and_then(|d| d.get(key));
+        let preset = node.get("preset").or(default("claude_preset")).map(|n| n.span);
+        let mut origins = Origins { compiler: self, preset, all: Vec::new() };
         let own = |keys: &[&str]| keys.iter().find_map(|k| node.get(k)).map(|n| n.span);
         let of_config = |key: &str| node.get("config").and_then(|c| c.get(key)).map(|n| n.span);
         let is_leaf = matches!(step.body, Body::Leaf(_));
@@ -93,7 +88,8 @@ impl Compiler<'_> {
         let timeout = own(&["timeout", "timeout_seconds", "timeout_ms"])
             .or(of_config("timeout_seconds"))
             .or(options.and_then(|o| o.get("timeout_ms")).map(|n| n.span))
-            .or(default("timeout_seconds").filter(|_| is_leaf).map(|n| n.span));
+            .or(default("timeout_seconds").filter(|_| is_leaf).map(|n| n.span))
+            .or(preset);
         origins.push("timeout", seconds(step.timeout), timeout);
         self.retry_origins(node, step, &mut origins);
         let go_on = own(&["continue_on_error"])
@@ -120,7 +116,10 @@ impl Compiler<'_> {
 
     fn retry_origins(&self, node: &Node, step: &StepPlan, origins: &mut Origins<'_>) {
         let own = node.get("retry").or(node.get("retry_config"));
-        let default = self.scope.defaults.as_ref().and_then(|d| d.get("retry"));
+        // A control form is not tried again because its steps are.
+        let is_leaf = matches!(step.body, Body::Leaf(_));
+        let default = self.scope.defaults.as_ref().and_then(|d| d.get("retry")).filter(|_| is_leaf);
+        let by_preset = origins.preset.filter(|_| own.is_none() && default.is_none());
         let Retry { max_attempts, backoff, base_delay, max_delay, jitter, on } = &step.retry;
         let kinds: Vec<Value> = on.iter().map(|kind| kind.name().into()).collect();
         let backoff = serde_json::to_value(backoff).unwrap_or_default();
@@ -141,7 +140,10 @@ impl Compiler<'_> {
                 let said = spellings.iter().find_map(|s| from.get(s)).or(is_count.then_some(from));
                 said.map(|n| n.span)
             };
-            let said = within(own).or(of_config.filter(|_| key == "max_attempts")).or(within(default));
+            let said = within(own)
+                .or(of_config.filter(|_| key == "max_attempts"))
+                .or(within(default))
+                .or(by_preset.filter(|_| matches!(key, "max_attempts" | "backoff" | "on")));
             if key == "max_attempts" || *max_attempts > 1 {
                 origins.push(&format!("retry.{key}"), value, said);
             }
