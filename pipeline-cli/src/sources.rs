@@ -2,11 +2,13 @@
 //!
 //! Owns [`FileSources`]: paths, standard input and the library. Must not know what is in a file.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 
 use parking_lot::Mutex;
-use pipeline_core::source::{LoadedSource, SourceError, SourceLoader, SourceRef};
+use pipeline_core::error::StepError;
+use pipeline_core::source::{LoadedSource, Referrer, SourceError, SourceLoader, SourceRef};
+use pipeline_steps::confine::{self, Roots};
 
 /// Largest pipeline file, in bytes.
 const LARGEST: u64 = 8 * 1024 * 1024;
@@ -50,15 +52,41 @@ impl FileSources {
         Ok(LoadedSource { display: STDIN.to_owned(), canonical: STDIN.to_owned(), text })
     }
 
+    /// A file that another names: it is opened below a directory that may be read, whatever links and `..` say.
+    fn child(&self, path: &str, from: Referrer<'_>) -> Result<LoadedSource, SourceError> {
+        let full = self.folder_of(from.file).join(path);
+        let shown = plain(&full);
+        let display = shown.strip_prefix(&self.working).unwrap_or(&shown).display().to_string();
+        let own = [self.folder_of(from.root), self.working.clone(), self.library.clone()];
+        let roots =
+            Roots::readable(own.into_iter().chain(from.read.iter().map(|dir| self.working.join(dir))));
+        let told = |error: StepError| {
+            let help = "move it below the folder of the pipeline file or the working directory, or name its \
+                        directory in `permissions.read`";
+            refused(error.message, help)
+        };
+        let (dir, below) = roots.open(&full, &self.working).map_err(told)?;
+        let file = confine::open_regular(&dir, &below).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
+                told(roots.failure(Path::new(&display), &error))
+            }
+            _ => unreadable(&display, &error),
+        })?;
+        // The name is for telling files apart only; what is read is the open file.
+        let canonical = full.canonicalize().map_err(|error| unreadable(&display, &error))?;
+        Self::loaded(file, &canonical, display)
+    }
+
     fn file(path: &Path, display: String) -> Result<LoadedSource, SourceError> {
         let canonical = path.canonicalize().map_err(|error| unreadable(&display, &error))?;
         if canonical.is_dir() {
-            return Err(refused(
-                format!("cannot read {display}: it is a directory"),
-                "name a pipeline file in it",
-            ));
+            return Err(unreadable(&display, &ErrorKind::IsADirectory.into()));
         }
         let file = std::fs::File::open(&canonical).map_err(|error| unreadable(&display, &error))?;
+        Self::loaded(file, &canonical, display)
+    }
+
+    fn loaded(file: std::fs::File, canonical: &Path, display: String) -> Result<LoadedSource, SourceError> {
         let text = read(file, &display)?;
         let Some(canonical) = canonical.to_str() else {
             return Err(refused(
@@ -91,18 +119,12 @@ impl FileSources {
 }
 
 impl SourceLoader for FileSources {
-    fn load(&self, reference: &SourceRef, from: Option<&str>) -> Result<LoadedSource, SourceError> {
+    fn load(&self, reference: &SourceRef, from: Option<Referrer<'_>>) -> Result<LoadedSource, SourceError> {
         match (reference, from) {
             (SourceRef::Library(name), _) => self.library(name),
             (SourceRef::Path(path), None) if path == "-" => self.standard_input(),
             (SourceRef::Path(path), None) => Self::file(&self.working.join(path), path.clone()),
-            (SourceRef::Path(path), Some(from)) => {
-                let full = self.folder_of(from).join(path);
-                // Only what is shown is tidied: `link/..` is not what it looks like.
-                let shown = plain(&full);
-                let display = shown.strip_prefix(&self.working).unwrap_or(&shown).display().to_string();
-                Self::file(&full, display)
-            }
+            (SourceRef::Path(path), Some(from)) => self.child(path, from),
         }
     }
 
@@ -143,10 +165,11 @@ fn read(from: impl Read, display: &str) -> Result<String, SourceError> {
 
 fn unreadable(display: &str, error: &std::io::Error) -> SourceError {
     let help = match error.kind() {
-        std::io::ErrorKind::NotFound => {
+        ErrorKind::IsADirectory => "name a pipeline file in it",
+        ErrorKind::NotFound => {
             "check the path; in a file it is relative to that file, on the command line to the working directory"
         }
-        std::io::ErrorKind::PermissionDenied => "make it readable for this user",
+        ErrorKind::PermissionDenied => "make it readable for this user",
         _ => "check the path and the disk",
     };
     refused(format!("cannot read {display}: {}", reason(error)), help)
@@ -177,6 +200,10 @@ mod tests {
         SourceRef::Path(text.to_owned())
     }
 
+    fn named_by(file: &str) -> Referrer<'_> {
+        Referrer { file, root: file, read: &[] }
+    }
+
     fn folder(files: &[(&str, &[u8])]) -> (tempfile::TempDir, FileSources) {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
@@ -196,7 +223,7 @@ mod tests {
         let odd = sources.load(&path("./a/../a/x.yaml"), None).unwrap();
         assert_eq!(plain.canonical, odd.canonical);
         assert_eq!(plain.display, "a/x.yaml");
-        let child = sources.load(&path("./y.yaml"), Some(&plain.canonical)).unwrap();
+        let child = sources.load(&path("./y.yaml"), Some(named_by(&plain.canonical))).unwrap();
         assert_eq!((child.text.as_str(), child.display.as_str()), ("y", "a/y.yaml"));
     }
 
@@ -231,6 +258,156 @@ mod tests {
             assert!(error.message.contains("not the name"), "{error}");
         }
         assert!(library("team/y").expect_err("missing").message.contains("no library pipeline"));
+    }
+
+    /// A folder `work` with a root file and traps, and `outside` beside it.
+    fn traps() -> (tempfile::TempDir, FileSources, String) {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        for folder in ["work/in", "work/real", "outside/dir"] {
+            std::fs::create_dir_all(top.join(folder)).unwrap();
+        }
+        for name in ["outside/secret.yaml", "outside/dir/secret.yaml", "secret.yaml"] {
+            std::fs::write(top.join(name), "canary").unwrap();
+        }
+        for name in ["work/main.yaml", "work/in/fine.yaml", "work/real/secret.yaml"] {
+            std::fs::write(top.join(name), "fine").unwrap();
+        }
+        let links = [
+            ("to_file.yaml", top.join("outside/secret.yaml")),
+            ("to_dir", top.join("outside/dir")),
+            ("to_root", "/".into()),
+            ("up", "..".into()),
+            ("in/relative.yaml", "../../secret.yaml".into()),
+            ("chain", "to_dir".into()),
+            ("chain.yaml", "chain/secret.yaml".into()),
+            ("proc", "/proc/self/root".into()),
+            ("fd", "/proc/self/fd".into()),
+            ("inside.yaml", "in/fine.yaml".into()),
+        ];
+        for (name, target) in links {
+            symlink(target, top.join("work").join(name)).unwrap();
+        }
+        let fifo = top.join("work/fifo.yaml");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .unwrap();
+        let root = top.join("work/main.yaml").to_str().unwrap().to_owned();
+        let sources = FileSources::new(top.join("work"), top.join("work/library"));
+        (dir, sources, root)
+    }
+
+    /// Naive: the path of a child is joined to the folder and opened.
+    #[test]
+    fn x13_no_child_pipeline_lies_outside() {
+        let (dir, sources, root) = traps();
+        let top = dir.path().canonicalize().unwrap();
+        let outside = top.join("outside/secret.yaml").display().to_string();
+        let (long, deep) = ("x".repeat(300), format!("{}../secret.yaml", "in/../".repeat(700)));
+        let mut targets: Vec<String> = [
+            "../secret.yaml",
+            "../outside/secret.yaml",
+            "./../outside/./secret.yaml",
+            "in/../../secret.yaml",
+            "to_file.yaml",
+            "to_dir/secret.yaml",
+            "to_dir",
+            "to_root/etc/passwd",
+            "up/secret.yaml",
+            "up/outside/secret.yaml",
+            "in/relative.yaml",
+            "chain/secret.yaml",
+            "chain.yaml",
+            "proc/etc/passwd",
+            "fd/0",
+            "/proc/self/root/etc/passwd",
+            "/proc/self/environ",
+            "/proc/self/cwd/../secret.yaml",
+            "/etc/passwd",
+            "/dev/zero",
+            "fifo.yaml",
+            "..\\secret.yaml",
+            "\u{2024}\u{2024}/secret.yaml",
+            "a\0b",
+            "",
+            ".",
+            "..",
+            "~/.ssh/id_rsa",
+            "file:///etc/passwd",
+            "$HOME/x",
+            "%2e%2e/secret.yaml",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        targets.extend([
+            outside,
+            long.clone(),
+            deep,
+            format!("{}etc/passwd", "../".repeat(40)),
+            format!("{long}/x"),
+        ]);
+        let ways = |path: &str| {
+            let absolute = top.join("work").join(path).display().to_string();
+            [
+                path.to_owned(),
+                format!("./{path}"),
+                format!("in/../{path}"),
+                format!("real/../in/../{path}"),
+                absolute,
+                format!("{path}/"),
+            ]
+        };
+        let mut attempts = 0;
+        for target in &targets {
+            for way in ways(target) {
+                attempts += 1;
+                let found = sources.load(&path(&way), Some(named_by(&root)));
+                assert!(found.as_ref().map_or(true, |f| f.text == "fine"), "{way}: {found:?}");
+                if let Err(error) = found {
+                    assert!(error.help.is_some(), "{way}: {error}");
+                }
+            }
+        }
+        assert!(attempts >= 200, "only {attempts} attempts");
+        for inside in ["in/fine.yaml", "inside.yaml", "in/../main.yaml"] {
+            assert_eq!(sources.load(&path(inside), Some(named_by(&root))).unwrap().text, "fine", "{inside}");
+        }
+        // The root file may say that more is read; a child of a child may not lie elsewhere either.
+        let read = ["../outside".to_owned()];
+        let more = Referrer { read: &read, ..named_by(&root) };
+        assert_eq!(sources.load(&path("../outside/secret.yaml"), Some(more)).unwrap().text, "canary");
+        assert!(sources.load(&path("../secret.yaml"), Some(more)).is_err());
+    }
+
+    /// Naive: the path is checked, and then opened by its name again.
+    #[test]
+    fn x13_a_folder_swapped_for_a_link_between_check_and_use_leads_nowhere() {
+        let (dir, sources, root) = traps();
+        let work = dir.path().canonicalize().unwrap().join("work");
+        let (own, spare, trap) = (work.join("swap"), work.join("spare"), work.join("../outside/dir"));
+        std::os::unix::fs::symlink("real", &own).unwrap();
+        let good = std::thread::scope(|scope| {
+            let (stop, stopped) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || {
+                let targets = [trap.as_path(), Path::new("real")];
+                for target in targets.iter().cycle() {
+                    if !matches!(stopped.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)) {
+                        break;
+                    }
+                    // A rename in the way of another is tried again in the next turn.
+                    let _ = std::fs::remove_file(&spare);
+                    let _ = std::os::unix::fs::symlink(target, &spare)
+                        .and_then(|()| std::fs::rename(&spare, &own));
+                }
+            });
+            let texts = (0..2000).filter_map(|_| {
+                sources.load(&path("swap/secret.yaml"), Some(named_by(&root))).ok().map(|found| found.text)
+            });
+            let texts: Vec<String> = texts.collect();
+            drop(stop);
+            texts
+        });
+        assert!(!good.is_empty() && good.iter().all(|text| text == "fine"), "{good:?}");
     }
 
     #[test]

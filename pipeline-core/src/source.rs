@@ -9,15 +9,26 @@ use std::sync::Arc;
 
 use crate::diagnostic::{FileId, Span};
 
+/// A pipeline file that names another.
+#[derive(Debug, Clone, Copy)]
+pub struct Referrer<'a> {
+    /// Its canonical name.
+    pub file: &'a str,
+    /// Canonical name of the root file: what lies below its folder may be read.
+    pub root: &'a str,
+    /// Directories that may be read beside, as the root file writes them (`permissions.read`).
+    pub read: &'a [String],
+}
+
 /// Reads the pipeline file and the files that it includes (children by `pipeline_file`, library references).
 ///
 /// The compiler calls nothing else to reach the outside world.
 pub trait SourceLoader: Send + Sync {
-    /// Reads `reference` as seen from the file named `from` (`None` for the root file).
+    /// Reads `reference` as `from` names it (`None` for the root file, which may be anywhere).
     ///
     /// # Errors
     /// A [`SourceError`] with a sentence that names the file and what to do.
-    fn load(&self, reference: &SourceRef, from: Option<&str>) -> Result<LoadedSource, SourceError>;
+    fn load(&self, reference: &SourceRef, from: Option<Referrer<'_>>) -> Result<LoadedSource, SourceError>;
 
     /// True when a file that a *literal* prompt or data path names can be found; `None` when it cannot be known.
     fn data_file_exists(&self, path: &str, from: &str) -> Option<bool>;
@@ -163,11 +174,11 @@ impl MemorySources {
 }
 
 impl SourceLoader for MemorySources {
-    fn load(&self, reference: &SourceRef, from: Option<&str>) -> Result<LoadedSource, SourceError> {
+    fn load(&self, reference: &SourceRef, from: Option<Referrer<'_>>) -> Result<LoadedSource, SourceError> {
         let (display, found) = match reference {
             SourceRef::Library(name) => (format!("library:{name}"), self.library.get(name)),
             SourceRef::Path(path) => {
-                let folder = from.and_then(|f| f.rsplit_once('/')).map_or("", |(folder, _)| folder);
+                let folder = from.and_then(|f| f.file.rsplit_once('/')).map_or("", |(folder, _)| folder);
                 let full = if path.starts_with('/') || folder.is_empty() {
                     normal(path)
                 } else {

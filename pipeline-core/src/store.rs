@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::error::StepError;
 use crate::fact::{Fact, Record, RunStatus};
-use crate::source::{LoadedSource, SourceError, SourceLoader, SourceRef};
+use crate::source::{LoadedSource, Referrer, SourceError, SourceLoader, SourceRef};
 use crate::value::{Hash, Value};
 
 /// What a run is made of, apart from its facts. Written once, when the run is created.
@@ -55,10 +55,10 @@ pub struct StoredSources {
 
 /// A run goes on with the texts that it began with, whatever the files say now.
 impl SourceLoader for StoredSources {
-    fn load(&self, reference: &SourceRef, from: Option<&str>) -> Result<LoadedSource, SourceError> {
+    fn load(&self, reference: &SourceRef, from: Option<Referrer<'_>>) -> Result<LoadedSource, SourceError> {
         let canonical = match from {
             None => Some(&self.root),
-            Some(from) => {
+            Some(Referrer { file: from, .. }) => {
                 let text = match reference {
                     SourceRef::Path(path) => format!("path:{path}"),
                     SourceRef::Library(name) => format!("library:{name}"),

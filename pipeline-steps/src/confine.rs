@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use cap_std::ambient_authority;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::step::StepContext;
 
@@ -38,6 +38,11 @@ impl Roots {
     pub fn write(cx: &StepContext) -> Self {
         let dirs = &cx.run.dirs;
         Self::new([&dirs.workspace, &dirs.output].into_iter().chain(&dirs.write), Access::Write)
+    }
+
+    /// Directories that may be read, where there is no step.
+    pub fn readable(dirs: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self::new(&dirs.into_iter().collect::<Vec<_>>(), Access::Read)
     }
 
     /// One directory that may be written.
@@ -130,6 +135,25 @@ impl Roots {
             Access::Read => "read",
             Access::Write => "write",
         }
+    }
+}
+
+/// Opens a regular file below `dir` for reading. Anything else that may have the name is refused, and never waited for.
+///
+/// # Errors
+/// `IsADirectory`, `InvalidInput` for devices and pipes, and those of the system.
+pub fn open_regular(dir: &Dir, below: &Path) -> io::Result<std::fs::File> {
+    let mut options = OpenOptions::new();
+    // A named pipe would wait for its writer.
+    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    let file = dir.open_with(below, &options)?.into_std();
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        Ok(file)
+    } else if kind.is_dir() {
+        Err(io::ErrorKind::IsADirectory.into())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
     }
 }
 

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::file_ops::FileOps;
 use crate::fixture::Fixture;
 use crate::outputs::OutputFiles;
+use crate::prompt::Prompt;
 
 const SECRET: &str = "canary-5921";
 
@@ -191,29 +192,48 @@ async fn x13_no_path_leaves_its_root_whatever_uses_it() {
     assert!(attempts >= 200, "only {attempts} attempts");
 }
 
+/// Somebody who swaps `workspace/swap` between a directory inside and one outside, as fast as they can.
+struct Swapping {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: std::thread::JoinHandle<u64>,
+}
+
+impl Swapping {
+    fn begin(fx: &Fixture) -> Self {
+        let (own, trap) = (fx.path("workspace/swap"), fx.outside("dir"));
+        std::fs::create_dir(fx.path("workspace/real")).unwrap();
+        std::fs::write(fx.path("workspace/real/deep.csv"), "fine").unwrap();
+        symlink("real", &own).unwrap();
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let flag = std::sync::Arc::clone(&stop);
+        let spare = fx.path("workspace/spare");
+        #[expect(clippy::disallowed_methods, reason = "the attacker of the test")]
+        let thread = std::thread::spawn(move || {
+            let mut swaps = 0_u64;
+            while !flag.load(std::sync::atomic::Ordering::Relaxed) {
+                let target = if swaps.is_multiple_of(2) { trap.as_path() } else { Path::new("real") };
+                // A rename in the way of another is tried again in the next turn.
+                let _ = std::fs::remove_file(&spare);
+                let _ = symlink(target, &spare).and_then(|()| std::fs::rename(&spare, &own));
+                swaps += 1;
+            }
+            swaps
+        });
+        Self { stop, thread }
+    }
+
+    /// How often they swapped.
+    fn end(self) -> u64 {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
 /// Naive: the path is checked, and then opened by its name again.
 #[tokio::test]
 async fn x13_a_directory_swapped_for_a_link_between_check_and_use_leads_nowhere() {
     let fx = world();
-    let (own, trap) = (fx.path("workspace/swap"), fx.outside("dir"));
-    std::fs::create_dir(fx.path("workspace/real")).unwrap();
-    std::fs::write(fx.path("workspace/real/deep.csv"), "fine").unwrap();
-    symlink("real", &own).unwrap();
-    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let flag = std::sync::Arc::clone(&stop);
-    let spare = fx.path("workspace/spare");
-    #[expect(clippy::disallowed_methods, reason = "the attacker of the test")]
-    let attacker = std::thread::spawn(move || {
-        let mut swaps = 0_u64;
-        while !flag.load(std::sync::atomic::Ordering::Relaxed) {
-            let target = if swaps.is_multiple_of(2) { trap.as_path() } else { Path::new("real") };
-            // A rename in the way of another is tried again in the next turn.
-            let _ = std::fs::remove_file(&spare);
-            let _ = symlink(target, &spare).and_then(|()| std::fs::rename(&spare, &own));
-            swaps += 1;
-        }
-        swaps
-    });
+    let attacker = Swapping::begin(&fx);
     let mut good = 0;
     for _ in 0..400 {
         let read =
@@ -225,7 +245,72 @@ async fn x13_a_directory_swapped_for_a_link_between_check_and_use_leads_nowhere(
         let write = json!({"operation": "copy", "source": "workspace/in/fine.csv", "destination": "workspace/swap/deep2.csv"});
         let _refused_or_inside = attempt(&fx, &write).await;
     }
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    assert!(attacker.join().unwrap() > 100 && good > 0, "both sides did something");
+    assert!(attacker.end() > 100 && good > 0, "both sides did something");
     assert_eq!(tree(&fx.outside("dir")).len(), 1, "nothing was written outside");
+}
+
+/// Every form in which a part of a prompt names files.
+fn parts(path: &str) -> Vec<Value> {
+    vec![
+        json!([{"type": "file", "path": path}]),
+        json!([{"type": "file", "path": format!("{path}/")}]),
+        json!([{"type": "file", "path": format!("{path}/*")}]),
+        json!([{"type": "file", "path": format!("{path}/**/*")}]),
+        json!([{"type": "file", "path": format!("{path}*")}]),
+        json!([{"type": "file", "path": path, "encoding": "latin-1"}]),
+        json!([{"type": "file", "path": path, "inject_as": "x"}, {"type": "static", "content": "{x}"}]),
+    ]
+}
+
+/// Naive: a file of a prompt is opened by its name, and sent to a vendor.
+#[tokio::test]
+async fn x13_no_file_of_a_prompt_lies_outside() {
+    let mut attempts = 0;
+    for (number, _) in paths(&world()).iter().enumerate() {
+        // Reading changes nothing: one world does for all forms.
+        let fx = world();
+        *fx.provider.answers.lock() = (0..9).map(|_| Ok(crate::fixture::answer("seen"))).collect();
+        let path = paths(&fx)[number].clone();
+        for prompt in parts(&path) {
+            let with = json!({"provider": "test", "prompt": prompt});
+            let cx = fx.context();
+            let step = Prompt::new(std::sync::Arc::default());
+            let work = step.run(&cx, with.clone());
+            let outcome = tokio::time::timeout(Duration::from_secs(10), work).await;
+            let _refused_or_inside = outcome.unwrap_or_else(|_| panic!("it hangs: {with}"));
+            attempts += 1;
+        }
+        for request in fx.requests() {
+            let sent = format!("{request:?}");
+            for trace in [SECRET, "root:", "PATH="] {
+                assert!(!sent.contains(trace), "{path} was read from outside: {sent}");
+            }
+        }
+    }
+    assert!(attempts >= 200, "only {attempts} attempts");
+    // The same forms find what lies inside.
+    let fx = world();
+    *fx.provider.answers.lock() = vec![Ok(crate::fixture::answer("seen"))].into();
+    let with = json!({"provider": "test", "prompt": parts("workspace/in")[2]});
+    let _error_of_the_link_beside_it = Prompt::new(std::sync::Arc::default()).run(&fx.context(), with).await;
+    std::fs::remove_file(fx.path("workspace/in/relative")).unwrap();
+    let with = json!({"provider": "test", "prompt": parts("workspace/in")[2]});
+    Prompt::new(std::sync::Arc::default()).run(&fx.context(), with).await.unwrap();
+    assert!(format!("{:?}", fx.requests()).contains("a\\n1"));
+}
+
+/// Naive: the directory of a prompt's files is checked, and then read by its name again.
+#[tokio::test]
+async fn x13_a_prompt_reads_nothing_through_a_link_that_is_swapped_in() {
+    let fx = world();
+    let attacker = Swapping::begin(&fx);
+    let mut good = 0;
+    for round in 0..300 {
+        *fx.provider.answers.lock() = vec![Ok(crate::fixture::answer("seen"))].into();
+        let path = ["workspace/swap/deep.csv", "workspace/swap", "workspace/swap/*"][round % 3];
+        let with = json!({"provider": "test", "prompt": [{"type": "file", "path": path}]});
+        good += u32::from(Prompt::new(std::sync::Arc::default()).run(&fx.context(), with).await.is_ok());
+    }
+    assert!(attacker.end() > 100 && good > 0, "both sides did something");
+    assert!(fx.requests().iter().all(|request| !format!("{request:?}").contains(SECRET)));
 }

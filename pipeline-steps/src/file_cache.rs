@@ -15,6 +15,8 @@ use moka::future::Cache;
 use pipeline_core::clock::{Clock, SystemClock};
 use tokio::io::AsyncReadExt;
 
+use crate::confine::open_regular;
+
 /// Most bytes that are kept, and the largest file that is read.
 const CAPACITY: u64 = 64 * 1024 * 1024;
 
@@ -110,12 +112,8 @@ impl FileCache {
     /// when it is not a regular file; `FileTooLarge` over 64 MiB.
     pub async fn read(&self, dir: &Dir, relative: &Path, absolute: &Path) -> io::Result<Arc<[u8]>> {
         let asked = self.order.fetch_add(1, Ordering::SeqCst);
-        // Before it is opened: opening a named pipe would wait for its writer.
-        if !dir.metadata(relative)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-        }
         loop {
-            let file = dir.open(relative)?.into_std();
+            let file = open_regular(dir, relative)?;
             let metadata = file.metadata()?;
             if metadata.len() > CAPACITY {
                 let message = format!("it has {} bytes, and at most {CAPACITY} are read", metadata.len());

@@ -146,7 +146,7 @@ pub fn calling(calls: &[(&str, Value)]) -> ModelAnswer {
 /// A provider that answers from a list and remembers what it was asked.
 pub struct Script {
     name: &'static str,
-    answers: Mutex<VecDeque<Result<ModelAnswer, StepError>>>,
+    pub answers: Mutex<VecDeque<Result<ModelAnswer, StepError>>>,
     requests: Mutex<Vec<ModelRequest>>,
     able: Mutex<Capabilities>,
 }

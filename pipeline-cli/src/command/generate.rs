@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pipeline_core::diagnostic::Severity;
 use pipeline_core::plan::CompileOptions;
-use pipeline_core::source::{LoadedSource, SourceError, SourceLoader, SourceRef};
+use pipeline_core::source::{LoadedSource, Referrer, SourceError, SourceLoader, SourceRef};
 use serde_json::json;
 
 use super::make::{TEMPLATES, create};
@@ -35,7 +35,7 @@ pub struct Draft<'a> {
 }
 
 impl SourceLoader for Draft<'_> {
-    fn load(&self, reference: &SourceRef, from: Option<&str>) -> Result<LoadedSource, SourceError> {
+    fn load(&self, reference: &SourceRef, from: Option<Referrer<'_>>) -> Result<LoadedSource, SourceError> {
         match (reference, from) {
             (SourceRef::Path(path), None) if *path == self.name => Ok(LoadedSource {
                 display: path.clone(),

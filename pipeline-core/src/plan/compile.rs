@@ -75,6 +75,8 @@ struct Compiler<'a> {
     providers: BTreeMap<String, (ProviderEntry, Span)>,
     /// The pipeline that is being compiled.
     scope: PipelineScope,
+    /// Directories that the root file lets its children be read from.
+    read: Vec<String>,
     /// Files that are being compiled, outermost first, with their pipelines.
     stack: Vec<(String, PipelineId)>,
 }
@@ -115,6 +117,7 @@ pub fn compile_with_sources(
         lists: Vec::new(),
         providers: BTreeMap::new(),
         scope: PipelineScope::default(),
+        read: Vec::new(),
         stack: Vec::new(),
     };
     crate::stack::with_room(|| compiler.run(root))

@@ -11,7 +11,7 @@ use crate::plan::compile::child::Inherits;
 use crate::plan::compile::keys::{Keys, wrong};
 use crate::plan::compile::names::{PipelineScope, Place};
 use crate::plan::{InputKind, InputPlan, Pipeline, PipelineId, Settings};
-use crate::source::SourceRef;
+use crate::source::{Referrer, SourceRef};
 
 /// Most pipelines of one plan: a file that names two, that name two each, and so on, ends here.
 const MOST_PIPELINES: usize = 1000;
@@ -32,6 +32,8 @@ impl Compiler<'_> {
         from: Option<&str>,
         at: Option<Span>,
     ) -> Option<(Node, String)> {
+        let root = self.sources.get(FileId(0)).map(|f| f.canonical.clone()).unwrap_or_default();
+        let from = from.map(|file| Referrer { file, root: &root, read: &self.read });
         let loaded = match self.loader.load(reference, from) {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -47,7 +49,7 @@ impl Compiler<'_> {
                 SourceRef::Path(path) => format!("path:{path}"),
                 SourceRef::Library(name) => format!("library:{name}"),
             };
-            self.links.push((from.to_owned(), text, canonical.clone()));
+            self.links.push((from.file.to_owned(), text, canonical.clone()));
         }
         let known = self.sources.files().find(|(_, f)| f.canonical == canonical).map(|(id, _)| id);
         let file: FileId = known.unwrap_or_else(|| self.sources.add(loaded));
@@ -200,6 +202,9 @@ impl Compiler<'_> {
             self.scope.defaults.as_ref().and_then(|d| d.get("output_dir")).and_then(Node::as_text);
         settings.output_dir = settings.output_dir.or(default_dir.map(str::to_owned));
         self.permissions(&mut keys, &mut settings);
+        if self.pipelines.len() == 1 {
+            self.read.clone_from(&settings.read);
+        }
         for key in ["tools", "mcp_servers", "hooks"] {
             if let Some(written) = keys.get(key) {
                 settings.tools.insert(key.to_owned(), written.to_json());
