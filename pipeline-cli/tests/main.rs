@@ -8,6 +8,8 @@ mod support;
 mod author;
 #[path = "process/broken.rs"]
 mod broken;
+#[path = "process/canaries.rs"]
+mod canaries;
 #[path = "process/contract.rs"]
 mod contract;
 #[path = "process/after.rs"]

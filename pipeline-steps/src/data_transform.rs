@@ -152,7 +152,7 @@ async fn one_list(operation: &Operation, list: Vec<Value>) -> Result<Data, StepE
         Kind::Select => rows::select(operation, list)?,
         Kind::Limit => rows::limit(operation, list)?,
         Kind::Flatten => rows::flatten(operation, list),
-        Kind::Join => rows::join(operation, list)?,
+        Kind::Join => rows::join(operation, list).await?,
         Kind::GroupBy => return summary::group_by(operation, list),
         // Both take everything at once, and were done before.
         Kind::Aggregate | Kind::Query => list,

@@ -12,4 +12,5 @@ mod plain {
     mod checkpoint;
     mod convert;
     mod moves;
+    mod canaries;
 }

@@ -46,7 +46,7 @@ pub(super) enum Kind {
     Map,
     /// Sums rows up to one value, or to one for each group.
     Aggregate,
-    /// Puts each row together with one of another list.
+    /// Puts each row together with every row of another list that has the same key.
     Join,
     /// Sorts rows into lists by the value of a field.
     GroupBy,
@@ -142,7 +142,8 @@ pub(super) struct Operation {
     /// join: the field of the other rows; the same as `left_field` when it is left out.
     #[serde(default)]
     pub(super) join_key: Option<String>,
-    /// join: `left` keeps rows without a partner, `inner` drops them. The first partner counts.
+    /// join: `left` keeps rows without a partner, `inner` drops them. A row with several partners
+    /// becomes several rows, in the order of the partners.
     #[serde(default)]
     pub(super) join_type: JoinType,
     /// sort: ascending or descending. Rows without the field come last either way.

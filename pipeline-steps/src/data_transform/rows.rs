@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
-use pipeline_core::error::StepError;
+use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::expr::{ExprError, RowExpr};
 use pipeline_core::value::Value;
 use serde_json::Map;
@@ -16,6 +16,9 @@ use super::config::{Fields, JoinType, Key, Keys, Operation, Order};
 
 /// After so many evaluated rows, other tasks get their turn and a deadline is noticed.
 const YIELD_EVERY: usize = 1024;
+
+/// Most pairs of rows that a join may have.
+const MOST_PAIRS: usize = 10_000_000;
 
 /// What stands between two operations.
 pub(super) enum Data {
@@ -254,8 +257,8 @@ pub(super) fn flatten(operation: &Operation, rows: Vec<Value>) -> Vec<Value> {
     flat
 }
 
-/// Puts each row together with the first of the other rows that has the same key.
-pub(super) fn join(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+/// Puts each row together with every one of the other rows that has the same key: as many rows as there are pairs.
+pub(super) async fn join(operation: &Operation, rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
     let Some(Value::Array(others)) = &operation.right_source else {
         return Err(StepError::invalid("`right_source` is not a list").help("point it at a list of rows"));
     };
@@ -264,29 +267,47 @@ pub(super) fn join(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Va
         (Some(both), None) | (None, Some(both)) => (both, both),
         (None, None) => return Err(lacks("join_key")),
     };
-    let mut index: HashMap<Same<'_>, &Value> = HashMap::with_capacity(others.len());
-    for other in others {
+    // Where the first partner of each key is, and where the next one after each partner: no list for each key.
+    let mut first: HashMap<Same<'_>, usize> = HashMap::with_capacity(others.len());
+    let mut next: Vec<Option<usize>> = vec![None; others.len()];
+    for (place, other) in others.iter().enumerate().rev() {
         if let Some(key) = cell::get(other, right) {
-            index.entry(Same(key)).or_insert(other);
+            next[place] = first.insert(Same(key), place);
         }
     }
-    let mut keeps = Vec::with_capacity(rows.len());
-    for (number, row) in rows.iter_mut().enumerate() {
-        let partner = cell::get(row, left).and_then(|key| index.get(&Same(key)).copied());
-        keeps.push(partner.is_some() || operation.join_type == JoinType::Left);
-        let Some(partner) = partner else { continue };
-        let Value::Object(fields) = row else {
-            return Err(StepError::invalid(format!("row {} is not a map", number + 1)));
-        };
-        match (&operation.alias, partner) {
-            (Some(alias), partner) => {
-                fields.insert(alias.clone(), partner.clone());
+    let mut joined = Vec::with_capacity(rows.len());
+    for (number, row) in rows.into_iter().enumerate() {
+        breathe(number).await;
+        let mut at = cell::get(&row, left).and_then(|key| first.get(&Same(key)).copied());
+        if at.is_none() && operation.join_type == JoinType::Left {
+            joined.push(row);
+            continue;
+        }
+        let mut row = Some(row);
+        while let Some(place) = at {
+            at = next[place];
+            if joined.len() >= MOST_PAIRS {
+                let message = format!("the join has more than {MOST_PAIRS} pairs of rows");
+                return Err(StepError::new(ErrorKind::TooLarge, message)
+                    .help("filter the rows first, or join by a field that tells them apart"));
             }
-            (None, Value::Object(more)) => fields.extend(more.iter().map(|(k, v)| (k.clone(), v.clone()))),
-            // It has the key, so it is a map.
-            (None, _) => {}
+            // The last pair takes the row itself.
+            let one = if at.is_some() { row.clone() } else { row.take() };
+            let Some(Value::Object(mut fields)) = one else {
+                return Err(StepError::invalid(format!("row {} is not a map", number + 1)));
+            };
+            match (&operation.alias, &others[place]) {
+                (Some(alias), partner) => {
+                    fields.insert(alias.clone(), partner.clone());
+                }
+                (None, Value::Object(more)) => {
+                    fields.extend(more.iter().map(|(k, v)| (k.clone(), v.clone())));
+                }
+                // It has the key, so it is a map.
+                (None, _) => {}
+            }
+            joined.push(Value::Object(fields));
         }
     }
-    keep(&mut rows, &keeps);
-    Ok(rows)
+    Ok(joined)
 }

@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use pipeline_core::catalog::{Catalog, Services};
 use pipeline_core::clock::{Clock, Timestamp};
 use pipeline_core::diagnostic::Diagnostic;
+use pipeline_core::document::Node;
 use pipeline_core::engine::{Engine, RunControl, RunReport, RunSetup};
 use pipeline_core::error::StepError;
 use pipeline_core::fact::{Fact, Record};
-use pipeline_core::plan::{Budget, CompileOptions, Inputs, Plan, compile};
+use pipeline_core::plan::{Budget, CheckContext, CompileOptions, Inputs, Plan, compile};
 use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Price, Provider, WorstCase};
 use pipeline_core::source::{MemorySources, SourceRef};
 use pipeline_core::step::{RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
@@ -162,7 +163,15 @@ impl Provider for Named {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        Capabilities {
+            structured_output: true,
+            functions: true,
+            sampling: true,
+            max_output_tokens: true,
+            sessions: true,
+            agent: true,
+            ..Capabilities::default()
+        }
     }
 
     fn default_model(&self) -> &'static str {
@@ -183,6 +192,39 @@ pub struct World {
     pub home: tempfile::TempDir,
     pub answers: Vec<Value>,
     pub snapshots: Arc<Snapshots>,
+    /// What expressions read of the environment.
+    pub env: BTreeMap<String, String>,
+    /// When set, every step type is there with its own schema, and what each is given is kept.
+    pub given: Option<Given>,
+}
+
+/// What each step was given, by its path.
+type Given = Arc<Mutex<BTreeMap<String, Value>>>;
+
+/// Keeps what a step is given, and runs it; a prompt gets an answer that `answers` has instead.
+struct Spy {
+    step: Arc<dyn Step>,
+    given: Given,
+    answer: Option<Value>,
+}
+
+#[async_trait]
+impl Step for Spy {
+    fn spec(&self) -> StepSpec {
+        self.step.spec()
+    }
+
+    fn check(&self, config: &Node, cx: &mut CheckContext<'_>) {
+        self.step.check(config, cx);
+    }
+
+    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
+        self.given.lock().insert(cx.key.path.to_string(), with.clone());
+        match &self.answer {
+            Some(answer) => Ok(StepOutput::ok(answer.clone())),
+            None => self.step.run(cx, with).await,
+        }
+    }
 }
 
 impl World {
@@ -191,6 +233,8 @@ impl World {
             home: tempfile::tempdir().expect("a temporary directory"),
             answers: Vec::new(),
             snapshots: Arc::default(),
+            env: BTreeMap::new(),
+            given: None,
         }
     }
 
@@ -227,6 +271,15 @@ impl World {
 
     fn catalog(&self) -> Catalog {
         let mut catalog = Catalog::default();
+        if let Some(given) = &self.given {
+            for step in pipeline_steps::builtin(Arc::default()) {
+                let answer = self.answers.first().filter(|_| step.spec().kind == "prompt").cloned();
+                let spy = Spy { step, given: Arc::clone(given), answer };
+                catalog.add_step(Arc::new(spy)).expect("one of each type");
+            }
+            catalog.add_provider(Arc::new(Named("claude"))).expect("one of each name");
+            return catalog;
+        }
         // The prompt step is stood in for by a scripted one.
         let steps = pipeline_steps::builtin(Arc::default());
         for step in steps.into_iter().filter(|s| s.spec().kind != "prompt") {
@@ -286,7 +339,7 @@ impl World {
         let setup = RunSetup {
             info,
             inputs: Inputs::new(),
-            env: BTreeMap::new(),
+            env: self.env.clone(),
             state: BTreeMap::new(),
             lasting: BTreeMap::new(),
             limits: Budget::default(),

@@ -155,6 +155,22 @@ async fn a_join_never_matches_on_missing() {
     assert_eq!(inner[0]["id"], 1, "under a name of its own, the partner overwrites nothing");
 }
 
+/// Naive: only the first partner of a row is seen.
+#[tokio::test]
+async fn a_join_gives_every_pair_in_order() {
+    let join = |more: &str| {
+        format!(
+            "- {{name: t, type: data_transform, input_source: '{{{{ [{{\"k\": 1, \"l\": \"a\"}}, {{\"k\": 2, \"l\": \"b\"}}, {{\"k\": 1.0, \"l\": \"c\"}}, {{\"l\": \"d\"}}] }}}}', output_field: out, operations: [{{operation: join, join_key: k, right_source: '[{{\"k\": 1, \"r\": \"x\"}}, {{\"r\": \"none\"}}, {{\"k\": 1, \"r\": \"y\"}}, {{\"k\": 3, \"r\": \"z\"}}]'{more}}}]}}"
+        )
+    };
+    let pairs = |value: &Value| -> Vec<String> {
+        let all = value["out"].as_array().expect("rows").iter();
+        all.map(|r| format!("{}{}", r["l"].as_str().unwrap(), r["r"].as_str().unwrap_or("-"))).collect()
+    };
+    assert_eq!(pairs(&World::new().value(&join("")).await), ["ax", "ay", "b-", "cx", "cy", "d-"]);
+    assert_eq!(pairs(&World::new().value(&join(", join_type: inner")).await), ["ax", "ay", "cx", "cy"]);
+}
+
 #[tokio::test]
 async fn the_small_operations() {
     assert_eq!(ids("{operation: unique, field: tier}").await, [1, 2]);
