@@ -11,6 +11,7 @@ use pipeline_core::provider::{
 use pipeline_core::step::StepContext;
 
 use crate::backend;
+use crate::prices::PriceTable;
 
 /// A provider that can be checked against but not called.
 ///
@@ -74,9 +75,22 @@ impl Provider for Unavailable {
         self.model.as_deref().unwrap_or_else(|| backend::default_model(&self.kind))
     }
 
-    fn worst_case(&self, _request: &ModelRequest) -> WorstCase {
-        // It refuses every call: none costs anything.
-        WorstCase { tokens: 0, cost: Price::AtMost(0.0) }
+    /// What a call would cost if there were a credential: a plan is read before one is set.
+    fn worst_case(&self, request: &ModelRequest) -> WorstCase {
+        if self.capabilities().agent {
+            return WorstCase { tokens: u64::MAX, cost: Price::AsAllowed };
+        }
+        let model = request.model.as_deref().unwrap_or_else(|| self.default_model());
+        let Ok(table) = PriceTable::built_in() else {
+            return WorstCase { tokens: u64::MAX, cost: Price::Unknown };
+        };
+        let known = table.price(model).and_then(|price| price.max_output_tokens);
+        let Some(output) = request.max_output_tokens.or(known) else {
+            return WorstCase { tokens: u64::MAX, cost: Price::Unknown };
+        };
+        // Every token is at least one byte of what is sent.
+        let sent = request.messages.iter().map(|message| message.text().len() as u64).sum::<u64>();
+        WorstCase { tokens: sent + output, cost: table.at_most(model, sent, output) }
     }
 
     async fn start(&self, _request: &ModelRequest, _cx: &StepContext) -> Result<ModelStream, StepError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline_core::error::ErrorKind;
-use pipeline_core::provider::{FunctionCall, ModelRequest, Provider};
+use pipeline_core::provider::{FunctionCall, ModelRequest, Price, Provider};
 use pipeline_providers::{MockProvider, MockRules, Unavailable, mocks};
 use serde_json::{Value, json};
 
@@ -175,4 +175,15 @@ async fn a_missing_credential_is_one_clear_error() {
     let gemini = Unavailable::new("gemini", &["GEMINI_API_KEY", "GOOGLE_API_KEY"]);
     let error = gemini.complete(&asking("hi"), &at("a")).await.unwrap_err();
     assert!(error.message.ends_with("set GEMINI_API_KEY or GOOGLE_API_KEY"), "{}", error.message);
+}
+
+#[test]
+fn what_a_plan_costs_is_told_before_there_is_a_credential() {
+    let cost = |name: &str, model: Option<&str>| {
+        let request = ModelRequest { model: model.map(str::to_owned), ..asking("hi") };
+        Unavailable::new(name, &[]).worst_case(&request).cost
+    };
+    assert_eq!(cost("claude", None), Price::AsAllowed, "an agent spends what it is allowed");
+    assert!(matches!(cost("gemini", None), Price::AtMost(usd) if usd > 0.0));
+    assert_eq!(cost("gemini", Some("a-model-of-tomorrow")), Price::Unknown);
 }

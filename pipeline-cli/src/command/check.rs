@@ -89,11 +89,22 @@ fn walk(working: &Path, folder: &Path, depth: usize, files: &mut Vec<String>) ->
         // A link to a folder is not followed: it may lead back.
         if kind.is_dir() && depth < DEEPEST {
             walk(working, &path, depth + 1, files)?;
-        } else if !kind.is_dir() && path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+        } else if !kind.is_dir()
+            && path.extension().is_some_and(|e| e == "yaml" || e == "yml")
+            && !is_for_tests(&working.join(&path))
+        {
             files.push(path.strip_prefix(".").unwrap_or(&path).display().to_string());
         }
     }
     Ok(())
+}
+
+/// Cases of `pipeline test` and mock rules lie beside pipelines and are none; a file that is named is never one of these.
+fn is_for_tests(path: &Path) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| {
+        let has = |key: &str| text.lines().any(|line| line.starts_with(key));
+        (has("cases:") || has("rules:")) && !has("workflow:") && !has("steps:")
+    })
 }
 
 #[cfg(test)]
@@ -116,6 +127,21 @@ mod tests {
         let words = ["one.yaml".to_owned(), "flows".to_owned(), "-".to_owned()];
         let found = files(&words, dir.path()).unwrap();
         assert_eq!(found, ["one.yaml", "flows/a.yaml", "flows/b.yml", "flows/deep/c.yaml", "-"]);
+    }
+
+    #[test]
+    fn cases_and_mock_rules_in_a_directory_are_not_pipelines_and_broken_pipelines_are() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("cases.yaml", "# c\npipeline: a.yaml\ncases: []\n"),
+            ("rules.yaml", "seed: 7\nrules: []\n"),
+            ("broken.yaml", "workflw:\n  name: x\n"),
+            ("both.yaml", "workflow: {}\nrules: []\n"),
+        ] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        assert_eq!(files(&[".".to_owned()], dir.path()).unwrap(), ["both.yaml", "broken.yaml"]);
+        assert_eq!(files(&["rules.yaml".to_owned()], dir.path()).unwrap(), ["rules.yaml"]);
     }
 
     #[test]
