@@ -188,8 +188,7 @@ fn plain(line: &str) -> String {
     let mut text = String::new();
     for sign in numbers.chars() {
         match sign {
-            '0'..='9' if text.ends_with('#') => {}
-            '.' if text.ends_with('#') => {}
+            '0'..='9' | '.' if text.ends_with('#') => {}
             '0'..='9' => text.push('#'),
             other => text.push(other),
         }
