@@ -28,7 +28,7 @@ use crate::report::diagnostics::Checked;
 use crate::settings::{Mode, Settings};
 use crate::setup::RulesText;
 use crate::sources::FileSources;
-use crate::{walk, wiring};
+use crate::{logging, walk, wiring};
 
 /// Most calls at once to live providers, over all runs of the process.
 const LIVE_CALLS: usize = 16;
@@ -203,12 +203,17 @@ impl Workshop {
 
 /// Does what the command line asks.
 pub async fn dispatch(cli: Cli) -> Exit {
-    let settings = match Settings::of_process(&cli.global) {
+    let mut settings = match Settings::of_process(&cli.global) {
         Ok(settings) => settings,
         // Without a working directory there are no settings, but there is somebody to tell.
         Err(failure) => return Console::new(&Settings::default()).fail(&failure),
     };
     let console = Console::new(&settings);
+    match logging::start(&settings) {
+        // Lines between redrawn lines are unreadable.
+        Ok(to_stderr) => settings.live &= !to_stderr,
+        Err(failure) => return console.fail(&failure),
+    }
     let app = App { settings, console };
     let done = match &cli.command {
         Command::Check(args) => command::check::check(&app, args),

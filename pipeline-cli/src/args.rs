@@ -42,9 +42,15 @@ pub struct Global {
     /// Tell nothing but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Tell of every step, however deep
+    /// Tell of every step, however deep; -vv also logs, like --log debug
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Log on standard error: error, warn, info, debug or trace [default: off]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// Log to this file instead, by default at level debug
+    #[arg(long, global = true, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
 }
 
 /// What to do.

@@ -14,6 +14,7 @@ mod inputs;
 mod itself;
 #[cfg(feature = "jq")]
 mod jq;
+mod logging;
 mod monitor;
 mod report;
 mod settings;
@@ -21,6 +22,8 @@ mod setup;
 mod sources;
 mod supervise;
 mod taping;
+#[cfg(feature = "otel")]
+mod telemetry;
 mod walk;
 mod wiring;
 

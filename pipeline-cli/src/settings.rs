@@ -69,6 +69,10 @@ pub struct Settings {
     pub interactive: bool,
     /// Standard error is a terminal that can redraw a line.
     pub live: bool,
+    /// `--log`, or more than one -v.
+    log_flag: Option<String>,
+    /// `--log-file`.
+    log_file: Option<PathBuf>,
     /// `--state-dir`.
     state_flag: Option<PathBuf>,
     variables: BTreeMap<String, String>,
@@ -142,15 +146,18 @@ impl Settings {
         let set = |name: &str| variables.get(name).is_some_and(|v| !v.is_empty());
         let forced = set("CLICOLOR_FORCE") && variables.get("CLICOLOR_FORCE").is_none_or(|v| v != "0");
         let dumb = variables.get("TERM").is_some_and(|term| term == "dumb");
+        let debug = variables.get("PIPELINE_DEBUG").is_some_and(|v| v == "true" || v == "1");
         let colour = |terminal: bool| !set("NO_COLOR") && (forced || (terminal && !dumb));
         Self {
             json: flags.json,
             quiet: flags.quiet,
-            verbose: flags.verbose > 0,
+            verbose: flags.verbose > 0 || debug,
             colour_out: colour(terminals.0),
             colour_err: colour(terminals.1),
             interactive: false,
             live: terminals.1 && !dumb && !flags.quiet,
+            log_flag: flags.log.clone().or((flags.verbose > 1).then(|| "debug".to_owned())),
+            log_file: flags.log_file.clone(),
             state_flag: flags.state_dir.clone(),
             working,
             variables,
@@ -264,6 +271,18 @@ impl Settings {
             Failure::usage(format!("TEST_MODE is `{name}`, which is not a mode"))
                 .help("set it to mock, mixed or live, or unset it")
         })
+    }
+
+    /// How much is logged; `None` = nothing: --log or -vv, PIPELINE_LOG_LEVEL, PIPELINE_DEBUG, and a log file means debug.
+    pub fn log_level(&self) -> Option<&str> {
+        let debug = self.variable("PIPELINE_DEBUG").is_some_and(|v| v == "true" || v == "1");
+        let implied = (debug || self.log_file.is_some()).then_some("debug");
+        self.log_flag.as_deref().or(self.variable("PIPELINE_LOG_LEVEL")).or(implied)
+    }
+
+    /// Where logs go, when not to standard error.
+    pub fn log_file(&self) -> Option<PathBuf> {
+        self.log_file.as_ref().map(|file| self.absolute(file))
     }
 
     /// How many runs stay when a new one has ended; `None` = all.
@@ -409,6 +428,20 @@ mod tests {
         assert!(!google.has_credential("openai"));
         assert!(google.has_credential("ollama"));
         assert_eq!(google.select(&["GOOGLE_API_KEY".to_owned(), "OTHER".to_owned()]).len(), 1);
+    }
+
+    #[test]
+    fn logging_is_off_until_somebody_asks_for_it() {
+        let level = |flags: &Global, given: &[(&str, &str)]| {
+            settings(flags, given, (false, false)).log_level().map(str::to_owned)
+        };
+        let flag = Global { log: Some("trace".to_owned()), ..Global::default() };
+        let twice = Global { verbose: 2, ..Global::default() };
+        assert_eq!(level(&Global { verbose: 1, ..Global::default() }, &[]), None);
+        assert_eq!(level(&flag, &[("PIPELINE_LOG_LEVEL", "warn")]).as_deref(), Some("trace"));
+        assert_eq!(level(&twice, &[]).as_deref(), Some("debug"));
+        assert_eq!(level(&Global::default(), &[("PIPELINE_LOG_LEVEL", "warn")]).as_deref(), Some("warn"));
+        assert_eq!(level(&Global::default(), &[("PIPELINE_DEBUG", "true")]).as_deref(), Some("debug"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! crate names a sibling crate. Must not know commands.
 
 mod layers;
+#[cfg(not(feature = "otel"))]
+mod untold;
 #[cfg(feature = "http")]
 mod live;
 
@@ -23,11 +25,15 @@ use pipeline_tools::Registry;
 
 use crate::settings::{Mode, Settings};
 
+#[cfg(feature = "otel")]
+pub use crate::telemetry::Telemetry;
 pub use layers::Layers;
 pub use pipeline_checkpoint::TapedRun;
 pub use pipeline_providers::MockRules;
 #[cfg(feature = "mock-server")]
 pub use pipeline_providers::MockServerOptions;
+#[cfg(not(feature = "otel"))]
+pub use untold::Telemetry;
 
 /// Names of the built-in providers, with the variables that give each a credential.
 const BUILT_IN: [(&str, &[&str]); 4] = [

@@ -29,5 +29,8 @@ mod docs;
 mod outside;
 #[path = "process/taping.rs"]
 mod taping;
+#[cfg(feature = "otel")]
+#[path = "process/telemetry.rs"]
+mod telemetry;
 #[path = "process/tools.rs"]
 mod tools;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::catalog::Services;
 use crate::clock::Timestamp;
@@ -259,7 +260,7 @@ impl StepContext {
     where
         F: Future<Output = Result<Value, StepError>> + Send,
     {
-        self.effects.run(name, request, effect).await
+        self.effects.run(name, request, effect).instrument(self.span(name)).await
     }
 
     /// Does an outside effect that costs money once: like [`StepContext::effect`], and its worst case is reserved under
@@ -282,6 +283,11 @@ impl StepContext {
     where
         F: Future<Output = Result<Value, StepError>> + Send,
     {
-        self.effects.metered(name, request, worst, usage_of, call).await
+        self.effects.metered(name, request, worst, usage_of, call).instrument(self.span(name)).await
+    }
+
+    /// What logs of everything below an effect carry.
+    fn span(&self, name: &str) -> tracing::Span {
+        tracing::debug_span!("effect", run = %self.run.id, step = %self.key.path, attempt = self.attempt, effect = name)
     }
 }

@@ -80,7 +80,7 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     if let Some(taping) = kept.taping.as_ref().filter(|_| !has_ended) {
         taping.put_into(&mut workshop, app, manifest, &kept)?;
     }
-    let (watch, mut control) = Watch::new(app, args.events, args.metrics_file.as_deref());
+    let (watch, mut control) = Watch::new(app, manifest, args.events, args.metrics_file.as_deref());
     control.answers = ask::answers(&args.answers)?;
     control.parking = match (args.waiting.wait, args.try_now) {
         (true, _) => Parking::Wait,

@@ -81,7 +81,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     if let Some(taping) = &kept.taping {
         taping.put_into(&mut workshop, app, &manifest, &kept)?;
     }
-    let (watch, mut control) = Watch::new(app, args.events, args.metrics_file.as_deref());
+    let (watch, mut control) = Watch::new(app, &manifest, args.events, args.metrics_file.as_deref());
     control.parking = if args.waiting.wait { Parking::Wait } else { Parking::Stop };
     let run_id = manifest.run_id.clone();
     let work = workshop.engine.run(Arc::new(plan), setup, manifest, sources, control);

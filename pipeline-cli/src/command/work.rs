@@ -9,11 +9,13 @@ use std::path::Path;
 use pipeline_core::diagnostic::Severity;
 use pipeline_core::engine::{EngineError, RunControl, RunReport};
 use pipeline_core::fact::RunStatus;
+use pipeline_core::store::Manifest;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Written};
 use crate::console::{YELLOW, paint, visible};
 use crate::exit::{Exit, Failure};
+use crate::logging;
 use crate::monitor::Monitor;
 use crate::report::events::EventLines;
 use crate::report::plain::Plain;
@@ -21,23 +23,30 @@ use crate::report::terminal::{self, Live};
 use crate::report::{diagnostics, github, json, summary};
 use crate::settings::Settings;
 use crate::supervise::{Ended, ProcessSignals, Signal, supervise};
+use crate::wiring::Telemetry;
 
 /// Somebody who watches a run.
 pub struct Watch {
     live: Option<Live>,
     monitor: Monitor,
+    telemetry: Telemetry,
     stop: CancellationToken,
     events: bool,
 }
 
 impl Watch {
-    /// Reporters as the settings want them; `events` adds lines of JSON on standard output, and `metrics` is the file that
-    /// gets the figures at the end.
-    pub fn new(app: &App, events: bool, metrics: Option<&Path>) -> (Self, RunControl) {
+    /// Reporters of the run of `manifest` as the settings want them; `events` adds lines of JSON on standard output, and
+    /// `metrics` is the file that gets the figures at the end.
+    pub fn new(app: &App, manifest: &Manifest, events: bool, metrics: Option<&Path>) -> (Self, RunControl) {
         let mut control = RunControl::default();
         let mut live = None;
         let monitor = Monitor::default();
+        let telemetry = Telemetry::of(&app.settings);
         control.sinks.push(Box::new(monitor.sink(metrics.map(|file| app.settings.absolute(file)))));
+        control.sinks.extend(telemetry.sink(&manifest.run_id, &manifest.workflow));
+        if app.settings.log_level().is_some() {
+            control.sinks.push(Box::new(logging::Facts::new(&manifest.run_id)));
+        }
         if events {
             control.sinks.push(Box::new(EventLines::new(std::io::stdout())));
         }
@@ -48,7 +57,7 @@ impl Watch {
         } else if !app.settings.quiet {
             control.sinks.push(Box::new(Plain::new(app.console.stderr(), app.settings.verbose)));
         }
-        (Self { live, monitor, stop: control.stop.clone(), events }, control)
+        (Self { live, monitor, telemetry, stop: control.stop.clone(), events }, control)
     }
 
     /// Works until the run ends or stops; the first signal stops it, the second leaves it.
@@ -113,7 +122,7 @@ impl Watch {
             app.console.out(&summary::outputs(report.outputs.json()))?;
         }
         let exit = exit_of(report.status, signal);
-        if let Some(trouble) = self.monitor.trouble() {
+        for trouble in self.monitor.trouble().into_iter().chain(self.telemetry.trouble()) {
             app.console.err(&format!("{} {}", paint(YELLOW, "warning:"), visible(&trouble)));
         }
         if app.settings.is_github()

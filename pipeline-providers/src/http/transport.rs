@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pipeline_core::error::ErrorKind;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tracing::debug;
 
 use crate::http::failure::Fault;
 
@@ -68,7 +69,14 @@ impl Transport {
             map.insert(key, value);
         }
         let request = client.post(url).headers(map).header("content-type", "application/json").body(body);
-        request.send().await.map_err(|error| unreached(&error))
+        // Without its query: some services take keys there.
+        let place = url.split('?').next().unwrap_or(url);
+        let answer = request.send().await;
+        match &answer {
+            Ok(answer) => debug!(url = place, status = answer.status().as_u16(), "answered"),
+            Err(error) => debug!(url = place, is_timeout = error.is_timeout(), "not reached"),
+        }
+        answer.map_err(|error| unreached(&error))
     }
 
     fn connect(&self) -> Result<reqwest::Client, String> {
