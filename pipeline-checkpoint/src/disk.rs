@@ -19,7 +19,10 @@ pub(crate) fn write_error(path: &Path, error: &io::Error) -> StoreError {
 
 /// An error of using the directory `path`.
 pub(crate) fn directory_error(path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Directory { path: path.to_owned(), message: error.to_string() }
+    // The number of the error is for programs.
+    let message = error.to_string();
+    let message = message.split(" (os error").next().unwrap_or_default();
+    StoreError::Directory { path: path.to_owned(), message: message.to_owned() }
 }
 
 /// What is wrong with a file as a whole.

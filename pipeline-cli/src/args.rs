@@ -302,7 +302,7 @@ pub struct Limits {
     #[arg(long, value_name = "USD", value_parser = money)]
     pub max_cost_usd: Option<f64>,
     /// Most steps at once
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub max_parallel: Option<u32>,
     /// Stop after this time, for example 90, 90s, 15m, 2h
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -368,6 +368,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let number: f64 = number.parse().map_err(|_| expected())?;
     let time = Duration::try_from_secs_f64(number * scale).map_err(|_| expected())?;
     if time.is_zero() { Err("a time limit must be longer than nothing".to_owned()) } else { Ok(time) }
+}
+
+/// A number of things, at least one.
+fn count(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(format!("`{text}` is not a number of 1 or more")),
+    }
 }
 
 fn money(text: &str) -> Result<f64, String> {

@@ -29,7 +29,7 @@ pub struct Given<'a> {
 /// A usage [`Failure`] with a sentence for each word that cannot be read, all at once.
 pub fn inputs(given: Given<'_>, declared: &[InputPlan], working: &Path) -> Result<Inputs, Failure> {
     let mut inputs = match given.file {
-        Some(file) => from_file(&working.join(file))?,
+        Some(file) => from_file(&working.join(file), file)?,
         None => Inputs::new(),
     };
     let mut named = BTreeMap::new();
@@ -124,16 +124,20 @@ fn file_value(path: &Path, shown: &str) -> Result<Value, String> {
     Ok(Value::String(text))
 }
 
-fn from_file(path: &Path) -> Result<Inputs, Failure> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::usage(format!("cannot read {shown}: {}", reason(&error))))?;
+fn from_file(path: &Path, shown: &Path) -> Result<Inputs, Failure> {
+    let shown = shown.display();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::usage(format!("cannot read {shown}: {}", reason(&error)))
+            .help("check the path after --input-file; it is a map of inputs, YAML or JSON")
+    })?;
     let parsed: Value = if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) {
         serde_json::from_str(&text).map_err(|error| format!("{shown} is not JSON: {error}"))
     } else {
-        serde_yaml::from_str(&text).map_err(|error| format!("{shown} is not YAML: {error}"))
+        let options = serde_yaml::options! { with_snippet: false };
+        serde_yaml::from_str_with_options(&text, options)
+            .map_err(|error| format!("{shown} is not YAML: {error}"))
     }
-    .map_err(Failure::usage)?;
+    .map_err(|message| Failure::usage(message).help("write one input a line: `name: value`"))?;
     match parsed {
         Value::Object(entries) => Ok(entries.into_iter().map(|(k, v)| (k, Data::new(v))).collect()),
         Value::Null => Ok(Inputs::new()),

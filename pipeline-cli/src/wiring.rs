@@ -17,7 +17,9 @@ use pipeline_checkpoint::{FileSessions, FileSnapshots, FileStore, FileTape, Reda
 use pipeline_core::clock::Clock;
 use pipeline_core::provider::{Provider, ProviderEntry, ProviderKind};
 use pipeline_core::step::Step;
-use pipeline_core::store::{CheckpointStore, JqHost, OutputWriter, SessionStore, SnapshotStore, Tape};
+use pipeline_core::store::{
+    CheckpointStore, JqHost, OutputWriter, SessionStore, SnapshotStore, StoreError, Tape,
+};
 use pipeline_core::tool::ToolSource;
 use pipeline_providers::{ClaudeCli, ClaudeCliSettings, Secret, Unavailable};
 use pipeline_steps::{FileCache, OutputFiles};
@@ -287,7 +289,12 @@ pub fn record(dir: &Path, run: &TapedRun, secrets: Vec<&str>) -> Result<Arc<dyn 
 /// # Errors
 /// A sentence that says why it cannot be read.
 pub fn replay(dir: &Path, secrets: Vec<&str>) -> Result<(Arc<dyn Tape>, TapedRun), String> {
-    let (tape, run) = FileTape::replay(dir, Redactor::new(secrets)?).map_err(|error| error.to_string())?;
+    let (tape, run) = FileTape::replay(dir, Redactor::new(secrets)?).map_err(|error| match error {
+        StoreError::Directory { path, message } => {
+            format!("cannot use {} as a tape: {message}", path.display())
+        }
+        other => other.to_string(),
+    })?;
     Ok((Arc::new(tape), run))
 }
 

@@ -18,6 +18,8 @@ mod after;
 mod crash;
 #[path = "process/edited.rs"]
 mod edited;
+#[path = "process/errors.rs"]
+mod errors;
 #[cfg(feature = "jq")]
 #[path = "process/jq.rs"]
 mod jq;
@@ -27,6 +29,8 @@ mod lasting;
 mod docs;
 #[path = "process/outside.rs"]
 mod outside;
+#[path = "process/shapes.rs"]
+mod shapes;
 #[path = "process/taping.rs"]
 mod taping;
 #[cfg(feature = "otel")]

@@ -119,7 +119,12 @@ impl Roots {
 
     fn denied(&self, path: &Path, why: &str) -> StepError {
         let verb = self.verb();
-        let dirs: Vec<String> = self.dirs.iter().map(|d| d.display().to_string()).collect();
+        let mut dirs: Vec<String> = Vec::new();
+        for dir in self.dirs.iter().map(|d| d.display().to_string()) {
+            if !dirs.contains(&dir) {
+                dirs.push(dir);
+            }
+        }
         let shown = path.display();
         let message = format!("cannot {verb} `{shown}`: {why} this run may {verb}");
         StepError::new(ErrorKind::Denied, message)

@@ -100,8 +100,10 @@ fn suites(app: &App, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
             continue;
         }
         let before = found.len();
-        let entries = std::fs::read_dir(&full)
-            .map_err(|error| Failure::usage(format!("cannot read {}: {}", path.display(), reason(&error))))?;
+        let entries = std::fs::read_dir(&full).map_err(|error| {
+            Failure::usage(format!("cannot read {}: {}", path.display(), reason(&error)))
+                .help("name a file of cases, or a directory with such files; `pipeline init` writes one")
+        })?;
         let mut here: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         here.sort();
         found.extend(here.into_iter().filter(|file| {

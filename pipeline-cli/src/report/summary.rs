@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use pipeline_core::clock::Timestamp;
 use pipeline_core::engine::RunReport;
-use pipeline_core::fact::RunStatus;
+use pipeline_core::fact::{RunStatus, Status};
 use pipeline_core::store::{Manifest, RunSummary};
 use pipeline_core::value::Value;
 
@@ -85,17 +85,23 @@ pub fn ending(report: &RunReport, written: &[PathBuf], working: &Path, resume: &
     if is_resumable(report.status) {
         lines.push(format!("go on with: {resume}"));
     }
-    if let (RunStatus::Failed, Some(step)) = (report.status, failed_step(report)) {
+    if let (RunStatus::Failed | RunStatus::TimedOut, Some(step)) = (report.status, failed_step(report)) {
         lines.push(format!("try it again with: {resume} --from {step} (--with FILE takes an edited file)"));
     }
     lines.push(last_line(report));
     lines.join("\n")
 }
 
-/// The top-level step that failed, as a shell takes it.
+/// The top-level step that the run failed in, as a shell takes it.
 fn failed_step(report: &RunReport) -> Option<String> {
-    let path = report.error.as_ref()?.path.as_ref()?;
-    let name = path.as_str().split(['/', '[']).next().filter(|name| report.steps.contains_key(*name))?;
+    let path = report.error.as_ref().and_then(|error| error.path.as_ref());
+    let named = path.and_then(|path| path.as_str().split(['/', '[']).next());
+    let is_done = |step: &pipeline_core::engine::StepReport| {
+        step.status.is_some_and(|status| status.is_success() || status == Status::Skipped)
+    };
+    // Where the run's own deadline passed, that is the first one that is not done.
+    let first = report.steps.iter().find(|(_, step)| !is_done(step)).map(|(name, _)| name.as_str());
+    let name = named.filter(|name| report.steps.contains_key(*name)).or(first)?;
     let is_plain = name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
     Some(if is_plain { name.to_owned() } else { format!("'{}'", visible(name).replace('\'', "'\\''")) })
 }
@@ -130,7 +136,7 @@ pub fn head(manifest: &Manifest) -> String {
 /// How the steps of a run stand, one a line.
 pub fn steps(report: &RunReport) -> String {
     let line = |(name, step): (&String, &pipeline_core::engine::StepReport)| {
-        let status = step.status.map_or("-", pipeline_core::fact::Status::name);
+        let status = step.status.map_or("-", Status::name);
         let why = step.error.as_ref().map_or_else(String::new, |e| format!(": {}", short(&e.message, 300)));
         format!("{status:<9} {} ({}){why}\n", short(name, 200), report::time(step.duration_ms))
     };

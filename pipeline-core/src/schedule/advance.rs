@@ -455,7 +455,7 @@ impl Schedule {
             FrameEnd::Failed(error) => self.finish_run(RunStatus::Failed, Data::null(), Some(error)),
             FrameEnd::Stopped => {
                 let error = StepError::new(ErrorKind::TimedOut, "the run's deadline passed")
-                    .help("give it more time with --timeout or budget.max_duration, and resume it");
+                    .help("give it more time with --timeout or budget.max_duration");
                 let error = crate::fact::RunError { path: None, error };
                 self.finish_run(RunStatus::TimedOut, Data::null(), Some(error));
             }

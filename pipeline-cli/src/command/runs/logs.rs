@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pipeline_core::diagnostic::closest;
 use pipeline_core::fact::{Fact, Record, Status};
 use pipeline_core::path::StepPath;
 use pipeline_core::store::CheckpointStore;
@@ -30,6 +31,12 @@ pub(super) async fn logs(place: &Place<'_>, args: &Logs) -> Result<(), Failure> 
         // Whether somebody works on it is asked first: what was written before that is then read.
         let goes_on = args.follow && is_held(place.store, &run).await?;
         let stored = place.store.read(&run).await?;
+        if let Some(step) = &args.step
+            && !goes_on
+            && !stored.records.iter().any(|record| concerns(record, Some(step)))
+        {
+            return Err(unknown_step(step, &run, &stored.records));
+        }
         let new = stored.records.iter().skip(told).filter(|record| concerns(record, args.step.as_deref()));
         let text: String = if place.app.settings.json {
             new.map(|record| record.to_event().to_string() + "\n").collect()
@@ -43,6 +50,18 @@ pub(super) async fn logs(place: &Place<'_>, args: &Logs) -> Result<(), Failure> 
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+fn unknown_step(step: &str, run: &str, records: &[Record]) -> Failure {
+    let paths = records.iter().filter_map(|record| match &record.fact {
+        Fact::AttemptStarted { path, .. } | Fact::StepSkipped { path, .. } => Some(path.as_str()),
+        _ => None,
+    });
+    let help = match closest(step, paths) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("`pipeline runs show {run}` names the steps of the run"),
+    };
+    Failure::usage(format!("no step `{}` has run in {run}", short(step, 100))).help(help)
 }
 
 async fn is_held(store: &dyn CheckpointStore, run: &str) -> Result<bool, Failure> {

@@ -92,8 +92,10 @@ pub struct StepExpect {
 /// # Errors
 /// A usage [`Failure`] that names the file.
 pub fn read(path: &Path, shown: &str) -> Result<Suite, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::usage(format!("cannot read {shown}: {}", reason(&error))))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::usage(format!("cannot read {shown}: {}", reason(&error)))
+            .help("name a file of cases, or a directory with such files; `pipeline init` writes one")
+    })?;
     // As in pipeline files: `yes` is a text.
     let options = serde_yaml::options! { strict_booleans: true, with_snippet: false };
     serde_yaml::from_str_with_options(&text, options).map_err(|error| {
