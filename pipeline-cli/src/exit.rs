@@ -34,6 +34,8 @@ pub enum Exit {
     Interrupted,
     /// SIGTERM; the state is saved.
     Terminated,
+    /// SIGHUP; the state is saved.
+    HungUp,
 }
 
 impl Exit {
@@ -51,6 +53,7 @@ impl Exit {
             Self::TimedOut => 124,
             Self::Interrupted => 130,
             Self::Terminated => 143,
+            Self::HungUp => 129,
         }
     }
 
@@ -192,6 +195,7 @@ mod tests {
             (Exit::TimedOut, 124),
             (Exit::Interrupted, 130),
             (Exit::Terminated, 143),
+            (Exit::HungUp, 129),
         ];
         for (exit, code) in all {
             assert_eq!(exit.code(), code, "{exit:?}");

@@ -155,7 +155,7 @@ impl Settings {
             colour_out: colour(terminals.0),
             colour_err: colour(terminals.1),
             interactive: false,
-            live: terminals.1 && !dumb && !flags.quiet,
+            live: terminals.1 && !dumb && !flags.quiet && !is_ci(&variables),
             log_flag: flags.log.clone().or((flags.verbose > 1).then(|| "debug".to_owned())),
             log_file: flags.log_file.clone(),
             state_flag: flags.state_dir.clone(),
@@ -219,7 +219,7 @@ impl Settings {
 
     /// True where nobody can be asked: a build server says so.
     pub fn is_ci(&self) -> bool {
-        self.variable("CI").is_some_and(|value| value != "false")
+        is_ci(&self.variables)
     }
 
     /// Whether `--state-dir` was given.
@@ -333,6 +333,10 @@ impl Settings {
         let dir = self.variable("CLAUDE_CONFIG_DIR").map(PathBuf::from).or_else(home);
         dir.is_some_and(|dir| dir.join(".credentials.json").is_file())
     }
+}
+
+fn is_ci(variables: &BTreeMap<String, String>) -> bool {
+    variables.get("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl FileSources {
         let Some(canonical) = canonical.to_str() else {
             return Err(refused(
                 format!("cannot use {display}: its full path is not Unicode"),
-                "move it to a folder whose name is",
+                "move it to a folder whose name is Unicode",
             ));
         };
         Ok(LoadedSource { display, canonical: canonical.to_owned(), text })

@@ -1,6 +1,6 @@
 //! A run under the eyes of somebody with a Ctrl-C key.
 //!
-//! Owns what SIGINT and SIGTERM mean: the first asks the run to stop and save its state, the second ends the program at
+//! Owns what SIGINT, SIGTERM and SIGHUP mean: the first asks the run to stop and save its state, the second ends the program at
 //! once. Must not know what runs.
 
 use std::convert::Infallible;
@@ -17,6 +17,8 @@ pub enum Signal {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// SIGHUP: the terminal is gone.
+    HangUp,
 }
 
 impl Signal {
@@ -25,6 +27,7 @@ impl Signal {
         match self {
             Self::Interrupt => Exit::Interrupted,
             Self::Terminate => Exit::Terminated,
+            Self::HangUp => Exit::HungUp,
         }
     }
 }
@@ -41,6 +44,9 @@ pub struct ProcessSignals {
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    /// `None` where hang-ups are to be ignored, as `nohup` wants it.
+    #[cfg(unix)]
+    hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 impl ProcessSignals {
@@ -51,7 +57,12 @@ impl ProcessSignals {
     #[cfg(unix)]
     pub fn listen() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let hang_up = (!ignores_hang_up()).then(|| signal(SignalKind::hangup())).transpose()?;
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up,
+        })
     }
 
     /// Takes Ctrl-C over.
@@ -71,6 +82,7 @@ impl Signals for ProcessSignals {
         tokio::select! {
             Some(()) = self.interrupt.recv() => Signal::Interrupt,
             Some(()) = self.terminate.recv() => Signal::Terminate,
+            Some(()) = hung_up(&mut self.hang_up) => Signal::HangUp,
             else => pending().await,
         }
     }
@@ -82,6 +94,21 @@ impl Signals for ProcessSignals {
             Err(_) => pending().await,
         }
     }
+}
+
+#[cfg(unix)]
+async fn hung_up(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+    signal.as_mut()?.recv().await
+}
+
+/// True when this process was started with SIGHUP ignored. Where the system does not tell, hang-ups are left as they are.
+#[cfg(unix)]
+fn ignores_hang_up() -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return true };
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is the first of the mask.
+    mask.is_none_or(|mask| mask & 1 == 1)
 }
 
 /// How supervised work came to its end.

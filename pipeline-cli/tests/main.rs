@@ -36,5 +36,8 @@ mod taping;
 #[cfg(feature = "otel")]
 #[path = "process/telemetry.rs"]
 mod telemetry;
+#[cfg(target_os = "linux")]
+#[path = "process/terminal.rs"]
+mod terminal;
 #[path = "process/tools.rs"]
 mod tools;

@@ -96,7 +96,7 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     workshop.close().await;
     let conducted = conducted?;
     let exit = watch.tell(app, &conducted, &workshop.written, &hint)?;
-    retire(app, &*keeper, &state_dir).await;
+    retire(app, &*keeper, &state_dir, &id).await;
     let again = Resume { run: Some(id), answers: Vec::new(), ..args.clone() };
     go_on_with_answers(app, &again, &state_dir, &conducted, exit).await
 }

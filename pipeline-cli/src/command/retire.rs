@@ -12,12 +12,19 @@ use crate::app::App;
 use crate::console::{YELLOW, paint, visible};
 use crate::exit::{Failure, is_resumable};
 use crate::settings::Retention;
+use crate::setup::run_dir;
 
 /// Milliseconds of a day.
 pub const DAY: i64 = 24 * 60 * 60 * 1000;
 
-/// Removes the runs of a state directory that are neither among the newest nor recent.
-pub async fn retire(app: &App, store: &dyn CheckpointStore, state_dir: &Path) {
+/// Removes the runs of a state directory that are neither among the newest nor recent, after `run` has come to its end.
+pub async fn retire(app: &App, store: &dyn CheckpointStore, state_dir: &Path, run: &str) {
+    if !run_dir(state_dir, run).is_dir() {
+        let warning = paint(YELLOW, "warning:");
+        app.console.err(&format!(
+            "{warning} somebody removed the directory of run {run} while it was worked on: it cannot be shown or resumed"
+        ));
+    }
     let (retention, runs) = match (app.settings.retention(), count(&state_dir.join("runs"))) {
         (Ok(Some(retention)), runs) => (retention, runs),
         (Ok(None), _) => return,

@@ -89,7 +89,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     workshop.close().await;
     let conducted = conducted?;
     let exit = watch.tell(app, &conducted, &workshop.written, &resume)?;
-    retire(app, &*keeper, &state_dir).await;
+    retire(app, &*keeper, &state_dir, &run_id).await;
     let again =
         Resume { run: Some(run_id), events: args.events, waiting: args.waiting.clone(), ..Resume::default() };
     go_on_with_answers(app, &again, &state_dir, &conducted, exit).await

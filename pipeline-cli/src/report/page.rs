@@ -26,6 +26,12 @@ const STYLE: &str = include_str!("page/page.css");
 /// Bytes that prompts, outputs and errors may take together.
 const TEXT: usize = 900_000;
 
+/// Outputs that are open when the page is.
+const OUTPUTS: usize = 8;
+
+/// Longest value that stands on one line.
+const LINE: usize = 120;
+
 /// What a page is made of.
 pub struct Page<'a> {
     /// How the run stands.
@@ -131,16 +137,21 @@ impl Page<'_> {
 
     fn outputs(&self) -> String {
         match self.report.outputs.json() {
-            Value::Object(fields) if !fields.is_empty() => fields
-                .iter()
-                .map(|(name, value)| {
-                    format!(
-                        "<h4>{}</h4><pre>{}</pre>",
-                        escape(name),
-                        escape(&steps::cut(&steps::words(value), 8_000))
-                    )
-                })
-                .collect(),
+            Value::Object(fields) if !fields.is_empty() => {
+                let one = |(name, value): (&String, &Value)| {
+                    let text = escape(&steps::cut(&output(value), 8_000));
+                    format!("<h4>{}</h4><pre>{text}</pre>", escape(name))
+                };
+                let mut all: Vec<String> = fields.iter().map(one).collect();
+                // A workflow that names no outputs returns every step: the first ones are enough to begin with.
+                let more = all.split_off(all.len().min(OUTPUTS));
+                let mut html = all.concat();
+                if !more.is_empty() {
+                    let (count, rest) = (more.len(), more.concat());
+                    html.push_str(&format!("<details><summary>{count} more</summary>{rest}</details>"));
+                }
+                html
+            }
             _ => String::new(),
         }
     }
@@ -188,6 +199,16 @@ impl Page<'_> {
     }
 }
 
+/// An output as people read it: a model's answer is its text, a small value one line.
+fn output(value: &Value) -> String {
+    match value.get("text") {
+        Some(text) if value.get("stop_reason").is_some() => return steps::words(text),
+        _ => {}
+    }
+    let line = value.to_string();
+    if value.is_string() || line.len() > LINE { steps::words(value) } else { line }
+}
+
 fn rank(status: Option<Status>) -> (u8, &'static str) {
     match status {
         Some(Status::Skipped) => (0, "skipped"),
@@ -224,6 +245,13 @@ fn thousands(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outputs_read_as_people_read_them() {
+        assert_eq!(output(&serde_json::json!({"text": "Hi\nyou", "stop_reason": "end_turn"})), "Hi\nyou");
+        assert_eq!(output(&serde_json::json!([1, 2])), "[1,2]");
+        assert!(output(&serde_json::json!(vec!["long enough"; 20])).lines().count() > 20);
+    }
 
     #[test]
     fn numbers_are_grouped() {

@@ -74,7 +74,7 @@ impl Collector {
 fn answer(mut stream: TcpStream, status: &str, bodies: &Mutex<Vec<(String, Value)>>) {
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let mut bytes = Vec::new();
-    let mut piece = [0; 65_536];
+    let mut piece = vec![0; 65_536];
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {

@@ -399,7 +399,7 @@ impl Schedule {
         let inst = self.steps.remove(id.0);
         let step = self.plan.step(inst.step);
         let continue_on_error = step.continue_on_error;
-        if !matches!(step.body, Body::Leaf(_)) {
+        if !matches!(step.body, Body::Leaf(_) | Body::Ask(_)) {
             self.progress.push(Progress::GroupEnded { path: inst.path.clone(), status: done.status });
         }
         let failed = !done.status.is_success() && done.status != Status::Skipped;
