@@ -32,6 +32,7 @@ pub(crate) fn damaged(path: &Path, message: impl Into<String>) -> StoreError {
 
 /// Makes one directory that its owner alone can read, durably. Fails when there is anything of that name.
 pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes to set"))]
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pipeline_core::error::{ErrorKind, StepError};
-use pipeline_core::process::{Command, Finished};
+use pipeline_core::process::{Command, Finished, ended_by};
 use pipeline_core::store::JqHost;
 use pipeline_core::value::Value;
 use serde_json::json;
@@ -114,11 +114,13 @@ fn told(text: &[u8]) -> StepError {
 
 /// A child that ended without a last word was ended by a limit.
 fn died(finished: &Finished, limit: Duration) -> StepError {
-    use std::os::unix::process::ExitStatusExt;
-    let signal = finished.status.signal();
+    let signal = ended_by(finished.status);
+    #[cfg(unix)]
     if signal == Some(rustix::process::Signal::XCPU.as_raw()) {
         return too_long(limit);
     }
+    #[cfg(not(unix))]
+    let _ = limit;
     let stderr = String::from_utf8_lossy(&finished.stderr);
     let what = if stderr.contains("memory allocation") {
         format!("it needs more than {} MiB of memory", child::MOST_MEMORY >> 20)

@@ -5,6 +5,8 @@
 //! is given. Shell steps, agent CLIs, MCP servers and the jq host start their children here and nowhere else.
 //! Must not know what runs.
 
+mod system;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,6 +18,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::Instant;
 
 use crate::error::{ErrorKind, StepError};
+
+pub use system::{Signal, ended_by, is_alive, is_executable, send};
 
 /// How long a group that was asked to stop (SIGTERM) is waited for before it is killed.
 pub const GRACE: Duration = Duration::from_secs(2);
@@ -50,7 +54,7 @@ pub struct Finished {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    group: Option<rustix::process::Pid>,
+    group: Option<u32>,
 }
 
 impl Command {
@@ -66,7 +70,8 @@ impl Command {
     /// `Environment` when the program or its directory does not exist or may not be run.
     pub fn spawn(&self) -> Result<Running, StepError> {
         let mut command = tokio::process::Command::new(&self.program);
-        command.args(&self.args).env_clear().envs(&self.env).process_group(0).kill_on_drop(true);
+        command.args(&self.args).env_clear().envs(&self.env).kill_on_drop(true);
+        system::lead(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
@@ -84,7 +89,7 @@ impl Command {
             };
             StepError::new(ErrorKind::Environment, message).help("install it, or give its path")
         })?;
-        let group = child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
+        let group = child.id();
         Ok(Running { child, group })
     }
 
@@ -146,24 +151,26 @@ impl Running {
 
     /// Asks the group to stop, waits for the child up to [`GRACE`], then kills the group.
     pub async fn stop(mut self) {
-        self.signal(rustix::process::Signal::TERM);
+        self.signal(Signal::Terminate);
         // Whether it went by itself or is killed now makes no difference to the caller.
         let _ = tokio::time::timeout(GRACE, self.child.wait()).await;
         drop(self);
     }
 
-    /// Sends a signal to the whole group.
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        if let Some(group) = self.group {
-            // A group that is gone needs no signal.
-            let _ = rustix::process::kill_process_group(group, signal);
+    /// Sends a signal to the whole group; where there are no groups, the child itself is killed, whatever the signal.
+    pub fn signal(&mut self, signal: Signal) {
+        if let Some(group) = self.group
+            && !system::signal_group(group, signal)
+        {
+            // One that has ended needs no signal.
+            let _ = self.child.start_kill();
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.signal(rustix::process::Signal::KILL);
+        self.signal(Signal::Kill);
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pipeline_core::clock::{Clock, SystemClock};
 use pipeline_core::error::{ErrorKind, StepError};
-use pipeline_core::process::Command;
+use pipeline_core::process::{Command, is_executable};
 use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Price, Provider, WorstCase};
 use pipeline_core::step::StepContext;
 
@@ -127,10 +127,6 @@ impl ClaudeCli {
 fn on_path(name: &Path, env: &BTreeMap<String, String>) -> Option<PathBuf> {
     let folders = env.get("PATH")?;
     std::env::split_paths(folders).map(|folder| folder.join(name)).find(|path| is_executable(path))
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
 #[async_trait]

@@ -194,11 +194,7 @@ impl Account {
 
     fn now(&self) -> u64 {
         match self.time {
-            Time::Machine => {
-                let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-                let ms = time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000);
-                u64::try_from(ms).unwrap_or(0)
-            }
+            Time::Machine => machine_ms(),
             Time::Since(start) => u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -241,4 +237,20 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.account.change(Change::End);
     }
+}
+/// Milliseconds on a clock that all processes of this machine share, and that nobody sets; where there is one.
+fn machine_ms() -> u64 {
+    #[cfg(unix)]
+    {
+        // Linux has one that goes on while the machine sleeps.
+        #[cfg(target_os = "linux")]
+        let clock = rustix::time::ClockId::Boottime;
+        #[cfg(not(target_os = "linux"))]
+        let clock = rustix::time::ClockId::Monotonic;
+        let time = rustix::time::clock_gettime(clock);
+        let ms = time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000);
+        u64::try_from(ms).unwrap_or(0)
+    }
+    #[cfg(not(unix))]
+    u64::try_from(pipeline_core::clock::Clock::now(&pipeline_core::clock::SystemClock).0).unwrap_or(0)
 }

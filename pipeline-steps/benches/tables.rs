@@ -14,53 +14,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline_core::catalog::{Catalog, Services};
-use pipeline_core::clock::Timestamp;
-use pipeline_core::path::{OpKey, OpRole, StepPath};
-use pipeline_core::step::{EffectPort, Permissions, ProgressPort, RunDirs, RunInfo, Step, StepContext};
-use pipeline_core::tool::{Tool, ToolSource, ToolSpec};
+use pipeline_core::catalog::Services;
+use pipeline_core::step::{Step, StepContext};
 use pipeline_core::value::Value;
 use pipeline_steps::{FileCache, OutputFiles};
 use serde_json::json;
 
-struct NoTools;
-
-impl ToolSource for NoTools {
-    fn get(&self, _: &str) -> Option<Arc<dyn Tool>> {
-        None
-    }
-
-    fn list(&self) -> Vec<ToolSpec> {
-        Vec::new()
-    }
-}
-
 fn context() -> StepContext {
-    let run = RunInfo {
-        id: "bench".to_owned(),
-        workflow: "bench".to_owned(),
-        started_at: Timestamp(0),
-        seed: 1,
-        mock: true,
-        dirs: RunDirs::default(),
-        permissions: Permissions::default(),
-    };
-    StepContext {
-        key: OpKey { path: StepPath::from("table"), turn: 1, role: OpRole::Attempt },
-        attempt: 1,
-        deadline: tokio::time::Instant::now() + Duration::from_mins(10),
-        cancel: tokio_cancel(),
-        workspace: run.dirs.workspace.clone(),
-        run: Arc::new(run),
-        services: Arc::new(Services::new(Catalog::default(), Arc::new(NoTools), Arc::new(OutputFiles))),
-        effects: EffectPort::detached(),
-        progress: ProgressPort::detached(),
-    }
-}
-
-/// The type's crate is not a dependency of this one.
-fn tokio_cancel<T: Default>() -> T {
-    T::default()
+    let mut services = Services::default();
+    services.outputs = Arc::new(OutputFiles);
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(10);
+    StepContext { deadline, ..StepContext::detached(services) }
 }
 
 /// Row `n` of a table that does not depend on how many rows there are.

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+use cap_std::fs::{Dir, OpenOptions};
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::step::StepContext;
 
@@ -149,8 +149,13 @@ impl Roots {
 /// `IsADirectory`, `InvalidInput` for devices and pipes, and those of the system.
 pub fn open_regular(dir: &Dir, below: &Path) -> io::Result<std::fs::File> {
     let mut options = OpenOptions::new();
+    options.read(true);
     // A named pipe would wait for its writer.
-    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    #[cfg(unix)]
+    cap_std::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
+    );
     let file = dir.open_with(below, &options)?.into_std();
     let kind = file.metadata()?.file_type();
     if kind.is_file() {

@@ -5,7 +5,6 @@
 //! directory handle that confines them.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,8 +47,15 @@ struct Key {
 
 impl Key {
     fn of(path: &Path, metadata: &std::fs::Metadata) -> Self {
+        Self { path: path.to_path_buf(), ..Self::stamp(metadata) }
+    }
+
+    #[cfg(unix)]
+    fn stamp(metadata: &std::fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Self {
-            path: path.to_path_buf(),
+            path: PathBuf::new(),
             length: metadata.len(),
             modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
             changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
@@ -57,10 +63,15 @@ impl Key {
             inode: metadata.ino(),
         }
     }
-}
 
-fn nanoseconds(seconds: i64, rest: i64) -> i128 {
-    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
+    /// Here a file that another one of the same length and time replaces cannot be told from it.
+    #[cfg(not(unix))]
+    fn stamp(metadata: &std::fs::Metadata) -> Self {
+        let since = metadata.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let modified_ns = since.map_or(0, |since| i128::try_from(since.as_nanos()).unwrap_or(i128::MAX));
+        let (path, length) = (PathBuf::new(), metadata.len());
+        Self { path, length, modified_ns, changed_ns: modified_ns, device: 0, inode: 0 }
+    }
 }
 
 /// One read and what came of it.

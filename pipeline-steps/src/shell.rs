@@ -5,14 +5,13 @@
 //! any other way than by [`pipeline_core::process`].
 
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use pipeline_core::document::Node;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::plan::CheckContext;
-use pipeline_core::process::{Command, Finished};
+use pipeline_core::process::{Command, Finished, ended_by};
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::value::Value;
 use schemars::JsonSchema;
@@ -289,7 +288,7 @@ fn done(finished: Finished, most: usize) -> Done {
     };
     let (stdout, stderr) = (text("standard output", stdout), text("standard error", stderr));
     // As shells count: 128 and the number of the signal.
-    let exit_code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(-1);
+    let exit_code = status.code().or_else(|| Some(128 + ended_by(status)?)).unwrap_or(-1);
     Done { exit_code, stdout, stderr, warnings }
 }
 

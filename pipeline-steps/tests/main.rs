@@ -13,4 +13,5 @@ mod plain {
     mod convert;
     mod moves;
     mod canaries;
+    mod embedding;
 }

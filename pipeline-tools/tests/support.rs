@@ -1,54 +1,21 @@
 //! What the tests share: a step's context without an engine, and a tool made of a function.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use pipeline_core::catalog::{Catalog, Services};
-use pipeline_core::clock::Timestamp;
+use pipeline_core::catalog::Services;
 use pipeline_core::error::StepError;
-use pipeline_core::path::{OpKey, OpRole};
-use pipeline_core::step::{EffectPort, Permissions, ProgressPort, RunDirs, RunInfo, StepContext};
-use pipeline_core::store::OutputWriter;
+use pipeline_core::step::{Permissions, RunDirs, RunInfo, StepContext};
 use pipeline_core::tool::{Tool, ToolOutput, ToolSpec};
 use pipeline_core::value::Value;
 use pipeline_tools::Registry;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
-
-struct NoOutputs;
-
-#[async_trait]
-impl OutputWriter for NoOutputs {
-    async fn write(&self, _run: &RunInfo, name: &str, _text: &str) -> Result<PathBuf, StepError> {
-        Err(StepError::invalid(format!("no test writes `{name}`")))
-    }
-}
 
 /// The context of a step's first attempt.
 pub fn context() -> StepContext {
-    let run = RunInfo {
-        id: "run".to_owned(),
-        workflow: "test".to_owned(),
-        started_at: Timestamp(0),
-        seed: 11,
-        mock: false,
-        dirs: RunDirs::default(),
-        permissions: Permissions::default(),
-    };
-    let services = Services::new(Catalog::default(), Arc::new(Registry::default()), Arc::new(NoOutputs));
-    StepContext {
-        key: OpKey { path: "a".into(), turn: 1, role: OpRole::Attempt },
-        attempt: 1,
-        deadline: tokio::time::Instant::now() + Duration::from_hours(1),
-        cancel: CancellationToken::new(),
-        workspace: run.dirs.workspace.clone(),
-        run: Arc::new(run),
-        services: Arc::new(services),
-        effects: EffectPort::detached(),
-        progress: ProgressPort::detached(),
-    }
+    let mut services = Services::default();
+    services.tools = Arc::new(Registry::default());
+    StepContext::detached(services)
 }
 
 /// A context whose directories are below `root`, with permissions.

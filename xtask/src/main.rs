@@ -17,6 +17,7 @@ mod compare_code;
 mod claude_tour;
 mod referee;
 mod publish;
+mod targets;
 mod ci;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ Tasks:
   claude-tour [--server SCRIPT]
                       the real agent CLI, fetched from its registry, driven by the program against a fake server
   referee [SCRIPT]    the vendors' own Python clients judge `pipeline mock-server`; fetches them
+  targets             the program compiles for macOS and Windows, where their standard libraries are installed
   stages              the stages of ci";
 
 /// What the command line asks for.
@@ -58,6 +60,7 @@ enum Task {
     CompareCode { release: bool },
     ClaudeTour { server: Option<String> },
     Referee { script: Option<String> },
+    Targets,
 }
 
 fn main() -> ExitCode {
@@ -87,6 +90,7 @@ fn parse(args: &[String]) -> Result<Task> {
         "compare-code" => Task::CompareCode { release: false },
         "claude-tour" => Task::ClaudeTour { server: None },
         "referee" => Task::Referee { script: None },
+        "targets" => Task::Targets,
         other => bail!("there is no task `{other}`\n\n{USAGE}"),
     };
     while let Some(arg) = rest.next() {
@@ -132,6 +136,7 @@ fn perform(task: Task) -> Result<bool> {
             ci::run(&Repo::find()?, &options)?;
             return Ok(true);
         }
+        Task::Targets => targets::run(&Repo::find()?)?,
         Task::Tidy => tidy::run(&Repo::find()?)?,
         Task::Deps { fix } => deps::run(&Repo::find()?, fix)?,
         Task::Codegen { check } => codegen::run(&Repo::find()?, check)?,

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use pipeline_core::clock::{Clock, SystemClock, Timestamp};
+use pipeline_core::process::is_executable;
 use pipeline_core::value::Value;
-use rustix::fs::{Access, access};
 use serde_json::json;
 
 use crate::app::App;
@@ -76,7 +76,11 @@ fn writable(name: &str, dir: &Path, needed: bool) -> Probe {
         let detail = format!("{}: nothing on this path exists", dir.display());
         return Probe { name: name.to_owned(), ok: false, needed, detail };
     };
-    let ok = nearest.is_dir() && access(nearest, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    #[cfg(unix)]
+    let may = rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok();
+    #[cfg(not(unix))]
+    let may = nearest.metadata().is_ok_and(|metadata| !metadata.permissions().readonly());
+    let ok = nearest.is_dir() && may;
     let how = match (ok, nearest == dir) {
         (true, true) => "writable",
         (true, false) => "not there yet, and can be made",
@@ -89,9 +93,8 @@ fn writable(name: &str, dir: &Path, needed: bool) -> Probe {
 /// Whether a program is found; it is not started.
 fn executable(settings: &Settings, program: &str) -> Probe {
     let folders = settings.variable("PATH").unwrap_or("");
-    let found = std::env::split_paths(folders)
-        .map(|folder| folder.join(program))
-        .find(|path| path.is_file() && access(path, Access::EXEC_OK).is_ok());
+    let found =
+        std::env::split_paths(folders).map(|folder| folder.join(program)).find(|path| is_executable(path));
     let detail = found.as_ref().map_or_else(|| "not found in PATH".to_owned(), |p| p.display().to_string());
     Probe { name: format!("executable {program}"), ok: found.is_some(), needed: false, detail }
 }

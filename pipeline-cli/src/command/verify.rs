@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use pipeline_core::process::Signal;
 use pipeline_core::value::Value;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -148,7 +149,7 @@ impl Trial<'_> {
             }
         }
         // Killed without warning, and waited for: until the system has cleared it away it still owns the run.
-        child.signal(rustix::process::Signal::KILL);
+        child.signal(Signal::Kill);
         let _ended = tokio::time::timeout(PATIENCE, child.wait()).await;
         let mut resumed = self.resume(&[]).await?;
         // Each answer ends a question, and each question is about an attempt that this kill cut off.

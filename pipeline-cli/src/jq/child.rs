@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use jaq_core::load::{Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, Vars, compile, data, load};
 use jaq_json::{Val, read, write};
-use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::json;
 
 /// Address space of the child, in bytes.
@@ -42,22 +41,8 @@ impl Trouble {
 
 /// Runs the program on standard input. `seconds` of processor time are left to it.
 pub fn serve(seconds: Option<u64>) -> ExitCode {
-    let limits = [
-        (Resource::As, Some(MOST_MEMORY)),
-        (Resource::Cpu, Some(seconds.unwrap_or(60).max(1))),
-        (Resource::Core, Some(0)),
-        (Resource::Nofile, Some(16)),
-    ];
-    for (resource, most) in limits {
-        let limit = Rlimit { current: most, maximum: most };
-        // The hard limit of processor time comes a second later: the soft one says why it ended.
-        let limit = match resource {
-            Resource::Cpu => Rlimit { maximum: most.map(|s| s + 1), ..limit },
-            _ => limit,
-        };
-        if setrlimit(resource, limit).is_err() {
-            return ExitCode::FAILURE;
-        }
+    if !limit(seconds.unwrap_or(60).max(1)) {
+        return ExitCode::FAILURE;
     }
     let mut out = BufWriter::new(io::stdout().lock());
     let told = match answer(&mut out) {
@@ -71,6 +56,25 @@ pub fn serve(seconds: Option<u64>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Takes memory, processor time, core files and open files away; false when that cannot be done.
+#[cfg(unix)]
+fn limit(seconds: u64) -> bool {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let limits =
+        [(Resource::As, MOST_MEMORY), (Resource::Cpu, seconds), (Resource::Core, 0), (Resource::Nofile, 16)];
+    limits.into_iter().all(|(resource, most)| {
+        // The hard limit of processor time comes a second later: the soft one says why it ended.
+        let hard = if matches!(resource, Resource::Cpu) { most + 1 } else { most };
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(hard) }).is_ok()
+    })
+}
+
+/// There are no such limits here: the host's deadline ends a program that takes too long.
+#[cfg(not(unix))]
+fn limit(_: u64) -> bool {
+    true
 }
 
 fn answer(out: &mut impl Write) -> Result<(), Trouble> {

@@ -194,10 +194,14 @@ impl EventSink for LiveSink {
 
 /// Columns and rows of the terminal on standard error; 80 and 24 where it does not tell.
 pub fn size() -> Size {
-    match rustix::termios::tcgetwinsize(std::io::stderr()) {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
-        _ => (80, 24),
+    #[cfg(unix)]
+    if let Ok(size) = rustix::termios::tcgetwinsize(std::io::stderr())
+        && size.ws_col > 0
+        && size.ws_row > 0
+    {
+        return (size.ws_col.into(), size.ws_row.into());
     }
+    (80, 24)
 }
 
 #[cfg(test)]

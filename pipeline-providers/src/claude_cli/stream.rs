@@ -14,7 +14,7 @@ use futures_util::stream;
 use pipeline_core::clock::Clock;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::fact::Usage;
-use pipeline_core::process::Running;
+use pipeline_core::process::{Running, Signal};
 use pipeline_core::provider::{ModelEvent, ModelStream};
 use pipeline_core::step::StepContext;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,7 +52,7 @@ struct Family {
 impl Drop for Family {
     fn drop(&mut self) {
         // First the CLI, so that it starts nothing more; then what it started, wherever that has moved.
-        self.running.signal(rustix::process::Signal::KILL);
+        self.running.signal(Signal::Kill);
         sweep::kill_marked(&self.mark);
     }
 }

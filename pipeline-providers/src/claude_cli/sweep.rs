@@ -5,6 +5,8 @@
 //! inherit; here every process that carries the mark is found and killed. A process that empties its environment and
 //! leaves its session at once is not found. Must not know which agent it is.
 
+use pipeline_core::process::{self, Signal};
+
 /// Passes over the process table: a process that is being killed may have started another just before.
 const PASSES: u32 = 50;
 
@@ -27,9 +29,8 @@ fn has(environment: &[u8], entry: &str) -> bool {
 fn is_orphan(environment: &[u8], owner: &str) -> bool {
     let entries = environment.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
     let mut values = entries.filter_map(|entry| entry.strip_prefix(owner)?.strip_prefix('='));
-    let pid = values.next().and_then(|value| value.split('.').next()?.parse::<i32>().ok());
-    let pid = pid.and_then(rustix::process::Pid::from_raw);
-    pid.is_some_and(|pid| matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
+    let pid = values.next().and_then(|value| value.split('.').next()?.parse::<u32>().ok());
+    pid.is_some_and(|pid| !process::is_alive(pid))
 }
 
 fn kill_all(is_meant: impl Fn(&[u8]) -> bool) {
@@ -40,7 +41,7 @@ fn kill_all(is_meant: impl Fn(&[u8]) -> bool) {
         }
         for pid in marked {
             // One that has just ended needs no signal.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = process::send(pid, Signal::Kill);
         }
         std::thread::yield_now();
     }
@@ -48,11 +49,11 @@ fn kill_all(is_meant: impl Fn(&[u8]) -> bool) {
 
 /// Living processes, other than this one, whose environment is meant. That of a zombie, or of somebody else's process,
 /// cannot be read.
-fn marked(is_meant: impl Fn(&[u8]) -> bool) -> Vec<rustix::process::Pid> {
+fn marked(is_meant: impl Fn(&[u8]) -> bool) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let own = std::process::id();
+    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
     let is_one =
-        |pid: &i32| *pid != own && std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|e| is_meant(&e));
-    pids.filter(is_one).filter_map(rustix::process::Pid::from_raw).collect()
+        |pid: &u32| *pid != own && std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|e| is_meant(&e));
+    pids.filter(is_one).collect()
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use pipeline_core::process::is_alive;
 use pipeline_core::provider::ProviderLimits;
 use serde::{Deserialize, Serialize};
 
@@ -170,6 +171,7 @@ impl Ledger {
             return Answer::UsedUp { ms: self.used_up_until - now };
         }
         if let Some(most) = limits.max_parallel {
+            // A process that died gave nothing back.
             self.calls.retain(|process, _| is_alive(*process));
             if self.calls.values().sum::<u64>() >= most {
                 return Answer::Full;
@@ -274,10 +276,4 @@ impl Ledger {
 )]
 fn milliseconds(wait: f64) -> u64 {
     wait as u64
-}
-
-/// Whether a process still runs; one that died gave nothing back.
-fn is_alive(process: u32) -> bool {
-    let pid = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
-    pid.is_some_and(|pid| !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
 }

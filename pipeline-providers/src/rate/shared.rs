@@ -55,11 +55,17 @@ impl Shared {
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    if let Some(dir) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let mut builder = std::fs::DirBuilder::new();
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     }
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    if let Some(dir) = path.parent() {
+        builder.recursive(true).create(dir)?;
+    }
+    options.read(true).write(true).create(true).truncate(false).open(path)
 }
 
 fn locked(file: &File) -> bool {

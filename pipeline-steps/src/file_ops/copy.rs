@@ -6,7 +6,9 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use cap_std::fs::{Dir, File, MetadataExt, OpenOptions, OpenOptionsExt};
+#[cfg(unix)]
+use cap_std::fs::MetadataExt;
+use cap_std::fs::{Dir, File, OpenOptions};
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::step::StepContext;
 use pipeline_core::value::{Hash, Value};
@@ -33,7 +35,15 @@ impl Source {
     /// Whether it lies where `path` of `dir` is.
     pub(super) fn is_same(&self, dir: &Dir, path: &Path) -> bool {
         match (self.dir.metadata(&self.path), dir.metadata(path)) {
+            #[cfg(unix)]
             (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
+            // Here files have no number to be told by: what looks the same is taken for the same.
+            #[cfg(not(unix))]
+            (Ok(a), Ok(b)) => {
+                a.len() == b.len()
+                    && a.modified().ok() == b.modified().ok()
+                    && a.created().ok() == b.created().ok()
+            }
             _ => false,
         }
     }
@@ -59,8 +69,13 @@ pub(super) struct Placed {
 /// Opens a file for reading. What is no plain file is refused at once: a FIFO would be waited for without an end.
 pub(super) fn open_plain(dir: &Dir, path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = dir.open_with(path, options.read(true).custom_flags(flags))?;
+    options.read(true);
+    #[cfg(unix)]
+    {
+        let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+        cap_std::fs::OpenOptionsExt::custom_flags(&mut options, flags);
+    }
+    let file = dir.open_with(path, &options)?;
     if file.metadata()?.is_file() {
         return Ok(file);
     }

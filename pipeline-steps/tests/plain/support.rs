@@ -14,66 +14,14 @@ use pipeline_core::diagnostic::Diagnostic;
 use pipeline_core::document::Node;
 use pipeline_core::engine::{Engine, RunControl, RunReport, RunSetup};
 use pipeline_core::error::StepError;
-use pipeline_core::fact::{Fact, Record};
 use pipeline_core::plan::{Budget, CheckContext, CompileOptions, Inputs, Plan, compile};
 use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Price, Provider, WorstCase};
+use pipeline_core::runner::Transient;
 use pipeline_core::source::{MemorySources, SourceRef};
 use pipeline_core::step::{RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
-use pipeline_core::store::{
-    CheckpointStore, Manifest, OpenedRun, OutputWriter, RunLog, RunSummary, SnapshotSpace, SnapshotStore,
-    StoreError, StoredRun, StoredSources,
-};
+use pipeline_core::store::{Manifest, OutputWriter, SnapshotSpace, SnapshotStore, StoredSources};
 use pipeline_core::tool::{Tool, ToolOutput, ToolSource, ToolSpec};
 use pipeline_core::value::{Hash, Value};
-
-struct Store;
-
-struct Log(u64);
-
-#[async_trait]
-impl RunLog for Log {
-    fn append(
-        &mut self,
-        at: Timestamp,
-        elapsed_ms: u64,
-        facts: Vec<Fact>,
-    ) -> Result<Vec<Record>, StoreError> {
-        let first = self.0;
-        self.0 += facts.len() as u64;
-        Ok((first..).zip(facts).map(|(index, fact)| Record { index, at, elapsed_ms, fact }).collect())
-    }
-
-    async fn flush(&mut self) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl CheckpointStore for Store {
-    async fn create(&self, _: &Manifest, _: &StoredSources) -> Result<Box<dyn RunLog>, StoreError> {
-        Ok(Box::new(Log(0)))
-    }
-
-    async fn open(&self, run: &str) -> Result<OpenedRun, StoreError> {
-        Err(StoreError::Unknown { run: run.to_owned() })
-    }
-
-    async fn read(&self, run: &str) -> Result<StoredRun, StoreError> {
-        Err(StoreError::Unknown { run: run.to_owned() })
-    }
-
-    async fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    async fn latest(&self) -> Result<Option<String>, StoreError> {
-        Ok(None)
-    }
-
-    async fn remove(&self, run: &str) -> Result<(), StoreError> {
-        Err(StoreError::Unknown { run: run.to_owned() })
-    }
-}
 
 struct Nothing;
 
@@ -326,7 +274,7 @@ impl World {
         services.snapshots = Some(Arc::clone(&self.snapshots) as Arc<dyn SnapshotStore>);
         services.child_env = Arc::new(BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]));
         let engine =
-            Engine { services: Arc::new(services), store: Arc::new(Store), clock: Arc::new(Nothing) };
+            Engine { services: Arc::new(services), store: Arc::new(Transient), clock: Arc::new(Nothing) };
         let info = RunInfo {
             id: "run".to_owned(),
             workflow: "test".to_owned(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pipeline_core::clock::{Clock, SystemClock};
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::fact::{Fact, Record, RunError, RunStatus};
+use pipeline_core::process::{Signal, send};
 use pipeline_core::store::{OpenedRun, RunLog, StoreError};
 use pipeline_core::value::Data;
 use serde_json::json;
@@ -67,15 +68,7 @@ fn ask_to_stop(run: &str, pid: u32) -> Result<(), Failure> {
         Failure::environment(format!("run {run} is held by process {pid}, which cannot be stopped: {why}"))
             .help("stop it where it runs, then cancel again")
     };
-    #[cfg(unix)]
-    {
-        let target = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-        let target = target.ok_or_else(|| refused("its number is not known".to_owned()))?;
-        rustix::process::kill_process(target, rustix::process::Signal::TERM)
-            .map_err(|error| refused(crate::sources::reason(&error.into())))
-    }
-    #[cfg(not(unix))]
-    Err(refused("this system has no signal for it".to_owned()))
+    send(pid, Signal::Terminate).map_err(|error| refused(crate::sources::reason(&error)))
 }
 
 /// Waits until the run is free, and takes it.
