@@ -36,11 +36,23 @@ enum Slot<'a> {
 }
 
 impl Slot<'_> {
-    fn json(&self) -> &Value {
+    fn is_within(&self, levels: usize) -> bool {
         match self {
-            Self::Data(data, _) => data.json(),
-            Self::Json(json) => json,
+            Self::Data(data, _) => data.is_within(levels),
+            Self::Json(json) => is_within(json, levels),
         }
+    }
+
+    fn write_to(&self, out: impl Write) -> serde_json::Result<()> {
+        match self {
+            Self::Data(data, _) => serde_json::to_writer(out, data),
+            Self::Json(json) => serde_json::to_writer(out, json),
+        }
+    }
+
+    /// Whether it may stay inside its record.
+    fn fits_inline(&self) -> bool {
+        self.is_within(INLINE_DEPTH) && self.write_to(Budget(INLINE_BYTES)).is_ok()
     }
 
     fn put(self, value: Value) {
@@ -88,17 +100,23 @@ fn details(error: &mut StepError) -> (String, Slot<'_>) {
     ("/error/details".to_owned(), Slot::Json(&mut error.details))
 }
 
-/// Takes the large values out of `fact` and returns them as bytes; what stays behind is null.
+/// Whether all of `fact` can be stored.
+pub(crate) fn check(fact: &mut Fact) -> Result<(), String> {
+    match slots(fact).into_iter().find(|(_, slot)| !slot.is_within(MAX_DEPTH)) {
+        None => Ok(()),
+        Some((pointer, _)) => Err(format!("the value at {pointer} is nested deeper than {MAX_DEPTH} levels")),
+    }
+}
+
+/// Takes the large values out of `fact` and returns them as bytes; what stays behind is null. Mind [`check`].
 pub(crate) fn take_out(fact: &mut Fact, blobs: &mut Vec<(Hash, Vec<u8>)>) -> Result<Names, String> {
     let mut names = Names::new();
     for (pointer, slot) in slots(fact) {
-        if !is_storable(slot.json()) {
-            return Err(format!("the value at {pointer} is nested deeper than {MAX_DEPTH} levels"));
-        }
-        if fits_inline(slot.json()) {
+        if slot.fits_inline() {
             continue;
         }
-        let bytes = serde_json::to_vec(slot.json()).map_err(|error| error.to_string())?;
+        let mut bytes = Vec::new();
+        slot.write_to(&mut bytes).map_err(|error| error.to_string())?;
         let hash = Hash::of_bytes(&bytes);
         blobs.push((hash, bytes));
         names.insert(pointer, hash);
@@ -146,11 +164,6 @@ pub(crate) fn is_storable(value: &Value) -> bool {
 /// Whether any JSON parser can read a file that has the value in it.
 pub(crate) fn is_shallow(value: &Value) -> bool {
     is_within(value, INLINE_DEPTH)
-}
-
-/// Whether a value may stay inside its record.
-fn fits_inline(value: &Value) -> bool {
-    is_shallow(value) && serde_json::to_writer(Budget(INLINE_BYTES), value).is_ok()
 }
 
 /// Whether a value has at most so many levels of nesting. Stops at the limit, so a value of any depth is safe to ask about.
@@ -220,10 +233,11 @@ mod tests {
 
     #[test]
     fn the_limit_of_inline_values_is_exact() {
-        assert!(fits_inline(&Value::from("x".repeat(INLINE_BYTES - 2))));
-        assert!(!fits_inline(&Value::from("x".repeat(INLINE_BYTES - 1))));
-        assert!(fits_inline(&nested(INLINE_DEPTH)));
-        assert!(!fits_inline(&nested(INLINE_DEPTH + 1)));
+        let fits_inline = |mut value: Value| Slot::Json(&mut value).fits_inline();
+        assert!(fits_inline(Value::from("x".repeat(INLINE_BYTES - 2))));
+        assert!(!fits_inline(Value::from("x".repeat(INLINE_BYTES - 1))));
+        assert!(fits_inline(nested(INLINE_DEPTH)));
+        assert!(!fits_inline(nested(INLINE_DEPTH + 1)));
     }
 
     #[test]

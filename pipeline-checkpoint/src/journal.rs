@@ -1,17 +1,18 @@
 //! The journal that is being written.
 //!
-//! Owns [`FileLog`]: records are made in memory and written by one `write` and one `fdatasync` for all that were appended
-//! together. Any error of either ends the log for good: after a failed flush a later one proves nothing.
+//! Owns [`FileLog`]: all records that were appended together are written by one `write` and one `fdatasync`, in a blocking
+//! task, so that more are appended while those are on their way. Any error of either ends the log for good: after a failed flush a later one proves nothing.
 //! Must not know directories of runs. Reading: `scan.rs`.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use async_trait::async_trait;
+use parking_lot::Mutex;
 use pipeline_core::clock::Timestamp;
 use pipeline_core::fact::{Fact, Record};
-use pipeline_core::store::{RunLog, StoreError};
+use pipeline_core::store::{Commit, RunLog, StoreError};
 use pipeline_core::value::Hash;
 
 use crate::blob;
@@ -19,9 +20,6 @@ use crate::disk;
 use crate::line;
 use crate::lock::RunLock;
 use crate::scan::{End, EntryRef};
-
-/// Most bytes of buffer that are kept for the next batch.
-const KEPT_BUFFER: usize = 1 << 20;
 
 /// Where a journal's bytes go. A file, except where a test lets it fail.
 pub(crate) trait Sink: Send {
@@ -46,16 +44,28 @@ impl Sink for File {
 
 /// The facts of one run, on disk.
 pub(crate) struct FileLog {
+    writer: Arc<Writer>,
+    /// Position of the next record.
+    next: u64,
+    pending: Vec<Record>,
+}
+
+/// What a write needs that is on its way. It keeps the run's lock: nobody else may write before it has ended.
+struct Writer {
     path: PathBuf,
     blob_dir: PathBuf,
-    sink: Box<dyn Sink>,
-    /// Where the next record goes, pending ones counted; `length` is of what is written.
-    end: End,
-    pending: Vec<u8>,
-    pending_blobs: Vec<(Hash, Vec<u8>)>,
-    /// The first error of writing.
-    poison: Option<String>,
     lock: RunLock,
+    /// What is to be written next. Whoever comes first writes for those who came before.
+    queue: Mutex<Vec<Record>>,
+    sink: Mutex<Written>,
+    /// The first error of writing.
+    poison: Mutex<Option<String>>,
+}
+
+/// The file, and how this process left it.
+struct Written {
+    sink: Box<dyn Sink>,
+    end: End,
 }
 
 impl FileLog {
@@ -67,11 +77,17 @@ impl FileLog {
         end: End,
         lock: RunLock,
     ) -> Self {
-        Self { path, blob_dir, sink, end, pending: Vec::new(), pending_blobs: Vec::new(), poison: None, lock }
+        let next = end.seq;
+        let sink = Mutex::new(Written { sink, end });
+        let (queue, poison) = (Mutex::default(), Mutex::default());
+        let writer = Arc::new(Writer { path, blob_dir, lock, queue, sink, poison });
+        Self { writer, next, pending: Vec::new() }
     }
+}
 
+impl Writer {
     fn check(&self) -> Result<(), StoreError> {
-        match &self.poison {
+        match &*self.poison.lock() {
             None => Ok(()),
             Some(first) => Err(self.refuse(format!(
                 "an earlier write failed ({first}), so nothing more is written; make room or repair the disk, then resume the run"
@@ -83,28 +99,48 @@ impl FileLog {
         StoreError::Write { path: self.path.clone(), message: message.into() }
     }
 
-    fn write_out(&mut self) -> Result<(), StoreError> {
-        if !self.pending_blobs.is_empty() {
-            for (hash, bytes) in &self.pending_blobs {
+    /// Writes everything that is queued. Blocks on the disk.
+    fn write(&self) -> Result<(), StoreError> {
+        let mut written = self.sink.lock();
+        self.check()?;
+        let records = std::mem::take(&mut *self.queue.lock());
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.write_out(&mut written, records).inspect_err(|error| {
+            *self.poison.lock() = Some(error.to_string());
+        })
+    }
+
+    fn write_out(&self, written: &mut Written, records: Vec<Record>) -> Result<(), StoreError> {
+        let (mut lines, mut blobs, mut end) = (Vec::new(), Vec::new(), written.end);
+        for record in records {
+            let index = record.index;
+            let crc = encode(record, end, self.lock.epoch(), &mut lines, &mut blobs)
+                .map_err(|message| self.refuse(format!("record {index} cannot be stored: {message}")))?;
+            end = End { crc, seq: end.seq + 1, ..end };
+        }
+        if !blobs.is_empty() {
+            for (hash, bytes) in &blobs {
                 blob::write(&self.blob_dir, *hash, bytes)?;
             }
             disk::sync_dir(&self.blob_dir).map_err(|error| disk::write_error(&self.blob_dir, &error))?;
         }
-        let path = &self.path;
-        let refused = |error: io::Error| disk::write_error(path, &error);
-        let found = self.sink.length().map_err(refused)?;
-        if found != self.end.length {
+        let refused = |error: io::Error| disk::write_error(&self.path, &error);
+        let found = written.sink.length().map_err(refused)?;
+        if found != end.length {
             return Err(self.refuse(format!(
                 "it has {found} bytes where this process left {}: somebody else writes to it",
-                self.end.length
+                end.length
             )));
         }
-        self.sink.write_all(&self.pending).map_err(refused)?;
-        self.sink.sync().map_err(refused)
+        written.sink.write_all(&lines).map_err(refused)?;
+        written.sink.sync().map_err(refused)?;
+        written.end = End { length: end.length + lines.len() as u64, ..end };
+        Ok(())
     }
 }
 
-#[async_trait]
 impl RunLog for FileLog {
     fn append(
         &mut self,
@@ -112,55 +148,45 @@ impl RunLog for FileLog {
         elapsed_ms: u64,
         facts: Vec<Fact>,
     ) -> Result<Vec<Record>, StoreError> {
-        self.check()?;
-        let (kept, kept_blobs, mut end) = (self.pending.len(), self.pending_blobs.len(), self.end);
-        let mut records = Vec::with_capacity(facts.len());
-        for fact in facts {
-            let record = Record { index: end.seq, at, elapsed_ms, fact };
-            match encode(&record, end, self.lock.epoch(), &mut self.pending, &mut self.pending_blobs) {
-                Ok(crc) => end = End { crc, seq: end.seq + 1, ..end },
-                Err(message) => {
-                    // All facts of a call are appended or none.
-                    self.pending.truncate(kept);
-                    self.pending_blobs.truncate(kept_blobs);
-                    return Err(self.refuse(format!("record {} cannot be stored: {message}", record.index)));
-                }
-            }
-            records.push(record);
+        self.writer.check()?;
+        let records: Vec<Record> =
+            (self.next..).zip(facts).map(|(index, fact)| Record { index, at, elapsed_ms, fact }).collect();
+        let mut stored = records.clone();
+        for record in &mut stored {
+            // All facts of a call are appended or none.
+            blob::check(&mut record.fact).map_err(|message| {
+                self.writer.refuse(format!("record {} cannot be stored: {message}", record.index))
+            })?;
         }
-        self.end = end;
+        self.next += records.len() as u64;
+        self.pending.extend(stored);
         Ok(records)
     }
 
-    async fn flush(&mut self) -> Result<(), StoreError> {
-        self.check()?;
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        if let Err(error) = self.write_out() {
-            self.poison = Some(error.to_string());
-            self.pending = Vec::new();
-            self.pending_blobs = Vec::new();
-            return Err(error);
-        }
-        self.end.length += self.pending.len() as u64;
-        self.pending.clear();
-        self.pending.shrink_to(KEPT_BUFFER);
-        self.pending_blobs.clear();
-        Ok(())
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the journal must not wait for a place behind the work of steps"
+    )]
+    fn commit(&mut self) -> Commit {
+        self.writer.queue.lock().append(&mut self.pending);
+        let writer = Arc::clone(&self.writer);
+        let writing = tokio::task::spawn_blocking(move || writer.write());
+        let writer = Arc::clone(&self.writer);
+        Box::pin(async move {
+            writing.await.unwrap_or_else(|error| Err(writer.refuse(format!("it was not written: {error}"))))
+        })
     }
 }
 
 fn encode(
-    record: &Record,
+    mut record: Record,
     end: End,
     epoch: u64,
     out: &mut Vec<u8>,
     blobs: &mut Vec<(Hash, Vec<u8>)>,
 ) -> Result<u32, String> {
-    let mut stored = record.clone();
-    let names = blob::take_out(&mut stored.fact, blobs)?;
-    let payload = serde_json::to_vec(&EntryRef { record: &stored, blobs: &names })
+    let names = blob::take_out(&mut record.fact, blobs)?;
+    let payload = serde_json::to_vec(&EntryRef { record: &record, blobs: &names })
         .map_err(|error| error.to_string())?;
     line::encode(out, end.crc, record.index, epoch, &payload).ok_or_else(|| "it is 4 GiB or more".to_owned())
 }
@@ -246,8 +272,10 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_ends_the_log_at_any_byte() {
         let (_bench, mut log) = Bench::new(usize::MAX, usize::MAX).await;
+        let head = log.writer.sink.lock().end.length;
         append(&mut log, 0..4).unwrap();
-        let two_batches = log.pending.len();
+        log.flush().await.unwrap();
+        let two_batches = usize::try_from(log.writer.sink.lock().end.length - head).unwrap();
         for room in 0..two_batches {
             let (bench, mut log) = Bench::new(room, usize::MAX).await;
             let mut all = append(&mut log, 0..2).unwrap();
@@ -294,6 +322,24 @@ mod tests {
         assert_eq!(bench.on_disk().len(), 50);
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn commits_that_nobody_waits_for_are_written_in_order() {
+        let (bench, mut log) = Bench::new(usize::MAX, usize::MAX).await;
+        for value in 0..200 {
+            append(&mut log, value..value + 1).unwrap();
+            drop(log.commit());
+        }
+        append(&mut log, 200..201).unwrap();
+        log.commit().await.unwrap();
+        let found = bench.on_disk();
+        assert_eq!(
+            found.iter().map(|record| record.index).collect::<Vec<_>>(),
+            (0..=200).collect::<Vec<_>>()
+        );
+        // Those that were queued together were written together.
+        assert!(bench.writes.load(Ordering::Relaxed) <= 201);
+    }
+
     #[tokio::test]
     async fn a_value_that_cannot_be_stored_takes_nothing_with_it() {
         let (bench, mut log) = Bench::new(usize::MAX, usize::MAX).await;
@@ -303,7 +349,7 @@ mod tests {
         let facts = vec![effect(large), effect(deep)];
         let error = log.append(Timestamp(1), 1, facts).unwrap_err().to_string();
         assert!(error.contains("record 2") && error.contains("/value"), "{error}");
-        assert!(log.pending_blobs.is_empty());
+        assert_eq!(log.pending.len(), 1);
         append(&mut log, 1..2).unwrap();
         log.flush().await.unwrap();
         assert_eq!(bench.on_disk().iter().map(|record| record.index).collect::<Vec<_>>(), [0, 1]);

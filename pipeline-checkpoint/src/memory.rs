@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use pipeline_core::clock::Timestamp;
 use pipeline_core::fact::{Fact, Record};
 use pipeline_core::store::{
-    CheckpointStore, Manifest, OpenedRun, RunLog, RunSummary, StoreError, StoredRun, StoredSources,
+    CheckpointStore, Commit, Manifest, OpenedRun, RunLog, RunSummary, StoreError, StoredRun, StoredSources,
 };
 
 use crate::summary::Told;
@@ -144,12 +144,12 @@ impl RunLog for MemoryLog {
         Ok(self.pending[first..].to_vec())
     }
 
-    async fn flush(&mut self) -> Result<(), StoreError> {
+    fn commit(&mut self) -> Commit {
         // A run that is held is never removed, so it is there.
         if let Some(run) = self.state.lock().runs.get_mut(&self.run) {
             run.stored.records.append(&mut self.pending);
         }
-        Ok(())
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

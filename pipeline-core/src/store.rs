@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -184,8 +185,8 @@ pub trait CheckpointStore: Send + Sync {
 /// The facts of one run, owned by this process. Dropping it gives up ownership.
 #[async_trait]
 pub trait RunLog: Send {
-    /// Adds facts, in order, at one time; returns their records. They are *not* durable until [`RunLog::flush`]
-    /// returns. Never blocks on the disk. Large values go to blobs, which are durable before the record that names
+    /// Adds facts, in order, at one time; returns their records. They are *not* durable until a later
+    /// [`RunLog::commit`] resolves. Never blocks on the disk. Large values go to blobs, which are durable before the record that names
     /// them is.
     ///
     /// # Errors
@@ -193,12 +194,24 @@ pub trait RunLog: Send {
     fn append(&mut self, at: Timestamp, elapsed_ms: u64, facts: Vec<Fact>)
     -> Result<Vec<Record>, StoreError>;
 
-    /// Makes everything appended so far durable. One flush serves all that was appended together.
+    /// Begins to make everything appended so far durable. It is once the future resolves; what is appended meanwhile
+    /// belongs to the next commit. The write goes on when the future is dropped, and never overtakes an earlier one.
+    ///
+    /// The future resolves to [`StoreError::Write`] when that failed: the log is poisoned from then on, and nothing
+    /// appended since the last good commit counts.
+    fn commit(&mut self) -> Commit;
+
+    /// Makes everything appended so far durable, and waits for it.
     ///
     /// # Errors
-    /// [`StoreError::Write`]; the log is poisoned from then on, and nothing appended since the last good flush counts.
-    async fn flush(&mut self) -> Result<(), StoreError>;
+    /// As [`RunLog::commit`].
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        self.commit().await
+    }
 }
+
+/// A write on its way to the disk.
+pub type Commit = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 /// A run that was taken over.
 pub struct OpenedRun {

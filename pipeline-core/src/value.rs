@@ -2,98 +2,78 @@
 //!
 //! Owns [`Data`], an immutable JSON value shared by reference count, and the canonical hash of a value.
 //! Must not know expressions beyond the one cached conversion that makes them cheap.
-//! Next: `expr.rs`, which reads values; `fact.rs`, which stores them.
+//! Next: `value/part.rs` for values made of values; `expr.rs`, which reads values; `fact.rs`, which stores them.
+
+mod part;
+mod shape;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub(crate) use part::{Name, Part};
+use shape::Shape;
+
 /// A JSON value as a step produces and consumes it.
 pub use serde_json::Value;
 
 /// An immutable value that can be held in many places for the price of one.
 ///
-/// Cloning is a reference count. The form that templates read is made once, on first use, so a large result that
-/// a thousand branches read is converted once.
+/// Cloning is a reference count. A value may be made of parts that are shared with other values (the value of a loop and
+/// those of its turns): it is put together only when somebody asks for it whole. The form that templates read is made
+/// once, on first use, so a large result that a thousand branches read is converted once.
 #[derive(Clone)]
 pub struct Data(Arc<Inner>);
 
 struct Inner {
-    json: Value,
+    form: Form,
     shape: Shape,
     template: OnceLock<minijinja::Value>,
 }
 
-/// How a field that a value lacks is looked up.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    /// Not at all.
-    Plain,
-    /// As in the value of a step.
-    Step,
-    /// As in the value of a child pipeline: `result` is the value itself.
-    Pipeline,
-}
-
-/// The value of a step as expressions see it: a field that the object lacks is looked up in `data`, then in the
-/// arguments of the first function call, then in `results`; `result` is the primary value.
-#[derive(Debug)]
-struct StepObject {
-    plain: minijinja::Value,
-    is_pipeline: bool,
-}
-
-impl minijinja::value::Object for StepObject {
-    fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
-        let field = |from: &minijinja::Value, key: &minijinja::Value| {
-            from.get_item(key).ok().filter(|v| !v.is_undefined())
-        };
-        let named = |from: &minijinja::Value, name: &str| field(from, &minijinja::Value::from(name));
-        field(&self.plain, key)
-            .or_else(|| match key.as_str() {
-                Some("result") if self.is_pipeline => Some(self.plain.clone()),
-                Some("result") => Some(
-                    ["data", "text"]
-                        .iter()
-                        .find_map(|n| named(&self.plain, n).filter(|v| !v.is_none()))
-                        .unwrap_or_else(|| self.plain.clone()),
-                ),
-                Some("cost") => named(&self.plain, "cost_usd"),
-                Some("content") => named(&self.plain, "text"),
-                _ => None,
-            })
-            .or_else(|| field(&named(&self.plain, "data")?, key))
-            .or_else(|| {
-                let first = named(&self.plain, "function_calls")?.get_item_by_index(0).ok()?;
-                field(&named(&first, "arguments")?, key)
-            })
-            .or_else(|| field(&named(&self.plain, "results")?, key))
-    }
-
-    fn enumerate(self: &Arc<Self>) -> minijinja::value::Enumerator {
-        match self.plain.try_iter() {
-            Ok(keys) => minijinja::value::Enumerator::Values(keys.collect()),
-            Err(_) => minijinja::value::Enumerator::Empty,
-        }
-    }
+enum Form {
+    Json(Value),
+    /// With the whole, once somebody has asked for it.
+    Parts(Part, OnceLock<Box<Value>>),
 }
 
 impl Data {
+    fn make(form: Form, shape: Shape) -> Self {
+        Self(Arc::new(Inner { form, shape, template: OnceLock::new() }))
+    }
+
     /// Wraps a value.
     pub fn new(json: Value) -> Self {
-        Self(Arc::new(Inner { json, shape: Shape::Plain, template: OnceLock::new() }))
+        Self::make(Form::Json(json), Shape::Plain)
     }
 
     /// Wraps the value of a step: paths on it fall back to `data`, to the first function call's arguments and to
     /// `results`, as the language page says.
     pub fn of_step(json: Value) -> Self {
-        Self(Arc::new(Inner { json, shape: Shape::Step, template: OnceLock::new() }))
+        Self::make(Form::Json(json), Shape::Step)
     }
 
-    /// Wraps the outputs of a child pipeline: `result` is an alias of the whole.
-    pub fn of_pipeline(json: Value) -> Self {
-        Self(Arc::new(Inner { json, shape: Shape::Pipeline, template: OnceLock::new() }))
+    /// A value of parts, which stay where they are.
+    pub(crate) fn of_parts(part: Part) -> Self {
+        Self::make(Form::Parts(part, OnceLock::new()), Shape::Plain)
+    }
+
+    /// The same value, read as the value of a step.
+    pub(crate) fn into_step(self) -> Self {
+        self.shaped(Shape::Step)
+    }
+
+    /// The same value, read as the outputs of a child pipeline: `result` is an alias of the whole.
+    pub(crate) fn into_pipeline(self) -> Self {
+        self.shaped(Shape::Pipeline)
+    }
+
+    fn shaped(self, shape: Shape) -> Self {
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) => Self::make(inner.form, shape),
+            Err(shared) => Self::make(Form::Parts(Part::Shared(Self(shared)), OnceLock::new()), shape),
+        }
     }
 
     /// The *primary value* of a step's value: the field `result` if there is one, else `data`, else `text`, else all of it.
@@ -112,34 +92,79 @@ impl Data {
 
     /// The value.
     pub fn json(&self) -> &Value {
-        &self.0.json
+        match &self.0.form {
+            Form::Json(json) => json,
+            Form::Parts(Part::Shared(data), _) => data.json(),
+            Form::Parts(part, whole) => whole.get_or_init(|| Box::new(part.to_json())),
+        }
     }
 
     /// The value, without a copy when this is the only holder.
     pub fn into_json(self) -> Value {
         match Arc::try_unwrap(self.0) {
-            Ok(inner) => inner.json,
-            Err(shared) => shared.json.clone(),
+            Ok(Inner { form: Form::Json(json), .. }) => json,
+            Ok(Inner { form: Form::Parts(part, whole), .. }) => {
+                whole.into_inner().map_or_else(|| part.to_json(), |whole| *whole)
+            }
+            Err(shared) => Self(shared).json().clone(),
+        }
+    }
+
+    /// A field of a map, without putting the rest together.
+    pub fn get(&self, name: &str) -> Option<Self> {
+        match &self.0.form {
+            Form::Json(json) => json.get(name).cloned().map(Self::new),
+            Form::Parts(part, _) => part.get(name),
+        }
+    }
+
+    /// The fields of a map, in their order; none for anything else.
+    pub fn fields(&self) -> Vec<(String, Self)> {
+        match &self.0.form {
+            Form::Json(Value::Object(fields)) => {
+                fields.iter().map(|(name, value)| (name.clone(), Self::new(value.clone()))).collect()
+            }
+            Form::Json(_) => Vec::new(),
+            Form::Parts(part, _) => part.fields(),
+        }
+    }
+
+    /// How many items a list has, or fields a map.
+    pub fn count(&self) -> Option<usize> {
+        match &self.0.form {
+            Form::Json(Value::Array(items)) => Some(items.len()),
+            Form::Json(Value::Object(fields)) => Some(fields.len()),
+            Form::Json(_) => None,
+            Form::Parts(part, _) => part.count(),
+        }
+    }
+
+    /// Whether it has at most so many levels of lists and maps. Stops at the limit, so a value of any depth is safe to
+    /// ask about.
+    pub fn is_within(&self, levels: usize) -> bool {
+        match &self.0.form {
+            Form::Json(json) => is_within(json, levels),
+            Form::Parts(part, _) => part.is_within(levels),
         }
     }
 
     /// The form that templates and expressions read.
     pub(crate) fn template_value(&self) -> minijinja::Value {
-        let make = || {
-            let plain = minijinja::Value::from(minijinja::value::Serde(&self.0.json));
-            if self.0.shape != Shape::Plain && self.0.json.is_object() {
-                let is_pipeline = self.0.shape == Shape::Pipeline;
-                minijinja::Value::from_object(StepObject { plain, is_pipeline })
-            } else {
-                plain
-            }
+        self.0.shape.shaped(self.plain_template())
+    }
+
+    /// The same, without the look-ups that the values of steps have.
+    fn plain_template(&self) -> minijinja::Value {
+        let make = || match &self.0.form {
+            Form::Json(json) => minijinja::Value::from(minijinja::value::Serde(json)),
+            Form::Parts(part, _) => part.template(),
         };
         self.0.template.get_or_init(make).clone()
     }
 
     /// The canonical hash of the value.
     pub fn hash(&self) -> Hash {
-        Hash::of(self.json())
+        Hash::of(self)
     }
 }
 
@@ -151,13 +176,13 @@ impl From<Value> for Data {
 
 impl PartialEq for Data {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.json == other.0.json
+        Arc::ptr_eq(&self.0, &other.0) || self.json() == other.json()
     }
 }
 
 impl fmt::Debug for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.json.fmt(f)
+        self.json().fmt(f)
     }
 }
 
@@ -169,13 +194,25 @@ impl Default for Data {
 
 impl Serialize for Data {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.json.serialize(serializer)
+        match &self.0.form {
+            Form::Json(json) => json.serialize(serializer),
+            Form::Parts(part, _) => part.serialize(serializer),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Data {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Value::deserialize(deserializer).map(Self::new)
+    }
+}
+
+/// Whether a value has at most so many levels of nesting.
+fn is_within(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels > 0 && items.iter().all(|item| is_within(item, levels - 1)),
+        Value::Object(fields) => levels > 0 && fields.values().all(|field| is_within(field, levels - 1)),
+        _ => true,
     }
 }
 

@@ -158,7 +158,7 @@ async fn recorded(
     app.console.out(&if app.settings.json {
         format!("{:#}\n", json::run(&report))
     } else {
-        summary::outputs(report.outputs.json())
+        summary::outputs(&report.outputs)
     })?;
     let exit = Exit::of_status(report.status);
     if !app.console.quiet || exit != Exit::Success {

@@ -134,7 +134,7 @@ impl Place<'_> {
             "{}{}{}{}{more}\n",
             summary::head(&stored.manifest),
             summary::steps(&report),
-            summary::outputs(report.outputs.json()),
+            summary::outputs(&report.outputs),
             summary::ending(&report, &[], &app.settings.working, &hint)
         ))
     }

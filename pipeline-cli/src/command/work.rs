@@ -119,7 +119,7 @@ impl Watch {
         if app.settings.json {
             app.console.out(&format!("{:#}\n", json::run(report)))?;
         } else if !self.events {
-            app.console.out(&summary::outputs(report.outputs.json()))?;
+            app.console.out(&summary::outputs(&report.outputs))?;
         }
         let exit = exit_of(report.status, signal);
         for trouble in self.monitor.trouble().into_iter().chain(self.telemetry.trouble()) {

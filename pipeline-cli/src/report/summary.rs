@@ -8,7 +8,7 @@ use pipeline_core::clock::Timestamp;
 use pipeline_core::engine::RunReport;
 use pipeline_core::fact::{RunStatus, Status};
 use pipeline_core::store::{Manifest, RunSummary};
-use pipeline_core::value::Value;
+use pipeline_core::value::{Data, Value};
 
 use crate::console::{CYAN, DIM, GREEN, RED, YELLOW, paint, short, visible};
 use crate::exit::{is_resumable, status_name};
@@ -18,22 +18,24 @@ use crate::report;
 const WIDEST: usize = 2_000;
 
 /// The outputs, one `name: value` a line; a text of many lines stands indented below its name.
-pub fn outputs(outputs: &Value) -> String {
-    match outputs {
-        Value::Null => String::new(),
-        Value::Object(fields) => fields.iter().map(|(name, value)| output(name, value)).collect(),
-        other => format!("{}\n", cell(other)),
+pub fn outputs(outputs: &Data) -> String {
+    let fields = outputs.fields();
+    if fields.is_empty() && outputs.count().is_none() {
+        return if outputs.json().is_null() { String::new() } else { format!("{}\n", cell(outputs)) };
     }
+    fields.iter().map(|(name, value)| output(name, value)).collect()
 }
 
-fn output(name: &str, value: &Value) -> String {
+fn output(name: &str, value: &Data) -> String {
     let name = short(name, 200);
     // A model's answer is its text; the rest of it is in `--json`.
-    let value = match value.get("text") {
-        Some(text) if value.get("stop_reason").is_some() => text,
-        _ => value,
-    };
-    match value {
+    let text = value.get("text").filter(|_| value.get("stop_reason").is_some());
+    let value = text.as_ref().unwrap_or(value);
+    // A control form's own value is for programs: how many came out how says more.
+    if let Some(words) = value.get("success").and_then(|_| of_many(value)) {
+        return format!("{name}: {words}\n");
+    }
+    match value.json() {
         Value::String(text) if text.trim_end().contains('\n') => {
             let lines: Vec<String> = text.trim_end().lines().map(|l| format!("  {}", visible(l))).collect();
             format!("{name}:\n{}\n", lines.join("\n"))
@@ -42,22 +44,18 @@ fn output(name: &str, value: &Value) -> String {
     }
 }
 
-fn cell(value: &Value) -> String {
-    match value {
+fn cell(value: &Data) -> String {
+    match value.json() {
         Value::String(text) => visible(text.trim_end()),
-        // A control form's own value is for programs: how many came out how says more.
-        Value::Object(fields) if fields.contains_key("success") && of_many(value).is_some() => {
-            of_many(value).unwrap_or_default()
-        }
         other => short(&other.to_string(), WIDEST),
     }
 }
 
 /// The value of a loop or fan-out in a few words.
-fn of_many(value: &Value) -> Option<String> {
-    let list = value.get("items").or_else(|| value.get("iterations"))?.as_array()?;
-    let good = |item: &&Value| matches!(item.get("status").and_then(Value::as_str), Some("ok" | "degraded"));
-    Some(format!("{} items, {} ok", list.len(), list.iter().filter(good).count()))
+fn of_many(value: &Data) -> Option<String> {
+    let list = value.get("items").or_else(|| value.get("iterations"))?.count()?;
+    let good = value.get("completed_items").or_else(|| value.get("succeeded"))?;
+    Some(format!("{list} items, {} ok", good.json()))
 }
 
 /// How a run stands, for standard error: warnings, files, error, how to go on, and last the line that sums it up.
@@ -193,8 +191,8 @@ mod tests {
     fn outputs_read_as_text() {
         let value = json!({"n": 3, "short": "one\n", "long": "a\n\u{1b}b\n", "map": {"x": [1]}});
         let expected = "n: 3\nshort: one\nlong:\n  a\n  \u{fffd}b\nmap: {\"x\":[1]}\n";
-        assert_eq!(outputs(&value), expected);
-        assert_eq!(outputs(&Value::Null), "");
+        assert_eq!(outputs(&Data::new(value)), expected);
+        assert_eq!(outputs(&Data::null()), "");
     }
 
     #[test]

@@ -4,14 +4,15 @@
 //! queue is full, is dropped; one that panics is dropped. Either is reported as a warning of the run.
 
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::event::{Event, EventSink, Progress};
 use crate::fact::Record;
 
-/// Events that may wait for one observer.
+/// Events that may wait for one observer, give or take the last batch.
 const QUEUE: usize = 65_536;
 
 /// How long the end of a run waits for its observers.
@@ -20,69 +21,91 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// The observers of one run.
 pub(super) struct EventBus {
     observers: Vec<Observer>,
+    /// Events since the last [`EventBus::flush`]: waking a thread for each costs more than what it does with it.
+    batch: Vec<Event>,
     lost: Vec<String>,
 }
 
 struct Observer {
-    queue: SyncSender<Event>,
+    queue: Sender<Arc<[Event]>>,
+    /// Events in the queue.
+    waiting: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
 }
 
 impl EventBus {
     pub(super) fn new(sinks: Vec<Box<dyn EventSink>>) -> Self {
-        let mut bus = Self { observers: Vec::new(), lost: Vec::new() };
+        let mut bus = Self { observers: Vec::new(), batch: Vec::new(), lost: Vec::new() };
         for (index, mut sink) in sinks.into_iter().enumerate() {
-            let (queue, events) = sync_channel::<Event>(QUEUE);
+            let (queue, batches) = channel::<Arc<[Event]>>();
+            let waiting = Arc::new(AtomicUsize::new(0));
+            let left = Arc::clone(&waiting);
             let builder = std::thread::Builder::new().name(format!("observer-{index}"));
             let spawned = builder.spawn(move || {
-                while let Ok(event) = events.recv() {
-                    sink.event(&event);
+                while let Ok(batch) = batches.recv() {
+                    for event in &*batch {
+                        sink.event(event);
+                        left.fetch_sub(1, Ordering::Relaxed);
+                    }
                 }
                 sink.finish();
             });
             match spawned {
-                Ok(thread) => bus.observers.push(Observer { queue, thread }),
+                Ok(thread) => bus.observers.push(Observer { queue, waiting, thread }),
                 Err(error) => bus.lost.push(format!("an observer could not be started: {error}")),
             }
         }
         bus
     }
 
-    /// Tells everybody a durable fact.
-    pub(super) fn fact(&mut self, record: &Arc<Record>) {
-        self.send(|| Event::Fact(Arc::clone(record)), true);
+    /// Tells everybody a durable fact, with the next [`EventBus::flush`].
+    pub(super) fn fact(&mut self, record: Arc<Record>) {
+        if self.has_observers() {
+            self.batch.push(Event::Fact(record));
+        }
     }
 
-    /// Tells whoever keeps up.
-    pub(super) fn progress(&mut self, progress: &Progress) {
-        self.send(|| Event::Progress(progress.clone()), false);
+    /// Tells whoever keeps up, with the next [`EventBus::flush`].
+    pub(super) fn progress(&mut self, progress: Progress) {
+        if self.has_observers() {
+            self.batch.push(Event::Progress(progress));
+        }
     }
 
     pub(super) fn has_observers(&self) -> bool {
         !self.observers.is_empty()
     }
 
-    fn send(&mut self, event: impl Fn() -> Event, must_arrive: bool) {
+    /// Sends what there is to tell.
+    pub(super) fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch: Arc<[Event]> = std::mem::take(&mut self.batch).into();
+        let must_arrive = batch.iter().any(|event| matches!(event, Event::Fact(_)));
         let lost = &mut self.lost;
-        self.observers.retain(|observer| match observer.queue.try_send(event()) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) if !must_arrive => true,
-            Err(TrySendError::Full(_)) => {
-                lost.push("an observer was too slow and was dropped".to_owned());
-                false
+        self.observers.retain(|observer| {
+            if observer.waiting.load(Ordering::Relaxed) >= QUEUE {
+                if must_arrive {
+                    lost.push("an observer was too slow and was dropped".to_owned());
+                }
+                return !must_arrive;
             }
-            Err(TrySendError::Disconnected(_)) => {
+            observer.waiting.fetch_add(batch.len(), Ordering::Relaxed);
+            let is_there = observer.queue.send(Arc::clone(&batch)).is_ok();
+            if !is_there {
                 lost.push("an observer panicked and was dropped".to_owned());
-                false
             }
+            is_there
         });
     }
 
     /// Lets observers finish, for a while; gives what went wrong with them.
-    pub(super) async fn finish(self) -> Vec<String> {
+    pub(super) async fn finish(mut self) -> Vec<String> {
+        self.flush();
         let mut lost = self.lost;
         let patience = tokio::time::Instant::now() + FLUSH;
-        for Observer { queue, thread } in self.observers {
+        for Observer { queue, thread, .. } in self.observers {
             drop(queue);
             while !thread.is_finished() && tokio::time::Instant::now() < patience {
                 tokio::time::sleep(Duration::from_millis(1)).await;

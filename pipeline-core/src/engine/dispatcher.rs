@@ -1,7 +1,7 @@
 //! The embedded backend: the journal, the tasks and the timers of one run.
 //!
-//! Owns [`Dispatcher`]. Append first, then tell: what tasks hand back is appended and flushed together (group commit), and
-//! only then given to the schedule and the observers. Next: `executor.rs` for one attempt, `scope.rs` for its task.
+//! Owns [`Dispatcher`]. Append first, then tell: what tasks hand back is appended and committed together (group commit), and
+//! only then given to the schedule and the observers. While one batch is on its way to the disk, the next is gathered. Next: `executor.rs` for one attempt, `scope.rs` for its task.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use crate::engine::scope::TaskScope;
 use crate::engine::waiting::{OnceAnswer, Waiting};
 use crate::error::{ErrorKind, StepError};
 use crate::event::Progress;
-use crate::fact::{AttemptEnd, Fact, Outcome};
+use crate::fact::{AttemptEnd, Fact, Outcome, Record};
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::plan::Effects;
 use crate::schedule::{Op, TaskCall};
 use crate::step::RunInfo;
-use crate::store::{RunLog, StoreError};
+use crate::store::{Commit, RunLog, StoreError};
 use crate::value::{Hash, Value};
 
 /// Saves and progress messages that may wait.
@@ -53,6 +53,10 @@ pub(super) struct Dispatcher {
     settled: VecDeque<(OpKey, Settled)>,
     /// Attempts that must be on disk as started before they start.
     held: Vec<(OpKey, TaskCall)>,
+    /// Appended, and not yet on its way to the disk.
+    gathered: Batch,
+    /// On its way to the disk.
+    committing: Option<(Commit, Batch)>,
     delivered: VecDeque<(OpKey, Outcome)>,
     ahead: HashMap<StepPath, u32>,
     effects: HashMap<OpKey, Vec<DoneEffect>>,
@@ -79,10 +83,15 @@ enum Settled {
     Unparked,
 }
 
+/// Records that become durable together, and who waits for that.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Arc<Record>>,
+    replies: Vec<oneshot::Sender<()>>,
+}
+
 /// Something that happened and is to be appended.
 enum Happened {
-    Completed(Fact),
-    /// Bookkeeping.
     Told(Fact),
     Saved(Fact, oneshot::Sender<()>),
 }
@@ -116,6 +125,8 @@ impl Dispatcher {
             timer_serial: 0,
             settled: VecDeque::new(),
             held: Vec::new(),
+            gathered: Batch::default(),
+            committing: None,
             delivered: VecDeque::new(),
             ahead: attempts.ahead,
             effects: attempts.effects,
@@ -133,14 +144,42 @@ impl Dispatcher {
         self.elapsed_before + u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Appends facts and makes them durable, then tells the observers.
+    /// Appends facts and makes them durable, with all that was appended before, then tells the observers.
     pub(super) async fn record(&mut self, facts: Vec<Fact>) -> Result<(), StoreError> {
         let records = self.append(facts)?;
+        self.gathered.records.extend(records);
+        self.all_durable().await?;
+        self.bus.flush();
+        Ok(())
+    }
+
+    /// Waits until everything that was appended is durable, and tells of it.
+    async fn all_durable(&mut self) -> Result<(), StoreError> {
         self.log.flush().await?;
-        for record in &records {
-            self.bus.fact(record);
+        let (_, before) = self.committing.take().unzip();
+        for batch in before.into_iter().chain([std::mem::take(&mut self.gathered)]) {
+            self.tell(batch);
         }
         Ok(())
+    }
+
+    /// Starts to make durable what was gathered, unless an earlier batch is still on its way: then more is gathered.
+    fn commit(&mut self) {
+        if self.committing.is_none() && !self.gathered.records.is_empty() {
+            self.committing = Some((self.log.commit(), std::mem::take(&mut self.gathered)));
+        }
+    }
+
+    /// Tells everybody of a durable batch.
+    fn tell(&mut self, batch: Batch) {
+        for reply in batch.replies {
+            // The attempt may have been stopped meanwhile: nobody waits for the answer then.
+            let _ = reply.send(());
+        }
+        for record in batch.records {
+            self.delivered.extend(record.completion());
+            self.bus.fact(record);
+        }
     }
 
     /// Stops every task and waits until all are gone.
@@ -157,7 +196,7 @@ impl Dispatcher {
         self.bus.finish().await
     }
 
-    fn append(&mut self, facts: Vec<Fact>) -> Result<Vec<Arc<crate::fact::Record>>, StoreError> {
+    fn append(&mut self, facts: Vec<Fact>) -> Result<Vec<Arc<Record>>, StoreError> {
         let (at, elapsed) = (self.clock.now(), self.elapsed_ms());
         Ok(self.log.append(at, elapsed, facts)?.into_iter().map(Arc::new).collect())
     }
@@ -175,7 +214,7 @@ impl Dispatcher {
             Running { attempt, fingerprint: call.fingerprint, cancel: cancel.clone(), effects: None };
         self.running.insert(key.clone(), running);
         match self.append(vec![started]) {
-            Ok(records) => records.iter().for_each(|r| self.bus.fact(r)),
+            Ok(records) => records.into_iter().for_each(|r| self.bus.fact(r)),
             Err(error) => self.broken = Some(error),
         }
         if call.effects == Effects::Once {
@@ -227,7 +266,7 @@ impl Dispatcher {
         let fingerprint = running.map_or_else(|| Hash::of(&()), |r| r.fingerprint);
         let (path, turn) = (key.path.clone(), key.turn);
         let end = Box::new(end);
-        all.push(Happened::Completed(Fact::AttemptEnded { path, attempt, turn, fingerprint, end }));
+        all.push(Happened::Told(Fact::AttemptEnded { path, attempt, turn, fingerprint, end }));
     }
 
     fn settled(&mut self, key: &OpKey, settled: Settled, all: &mut Vec<Happened>) {
@@ -235,11 +274,11 @@ impl Dispatcher {
             Settled::Ended(end) => self.ended(key, *end, all),
             Settled::Unparked => {
                 let (path, turn, role) = (key.path.clone(), key.turn, key.role);
-                all.push(Happened::Completed(Fact::TimerFired { path, turn, role }));
+                all.push(Happened::Told(Fact::TimerFired { path, turn, role }));
             }
             Settled::Skipped(reason) => {
                 let (path, turn) = (key.path.clone(), key.turn);
-                all.push(Happened::Completed(Fact::StepSkipped { path, turn, reason }));
+                all.push(Happened::Told(Fact::StepSkipped { path, turn, reason }));
             }
         }
     }
@@ -262,7 +301,7 @@ impl Dispatcher {
         }
         let key = self.timers.remove(&place)?;
         self.timer_keys.remove(&key);
-        Some(Happened::Completed(Fact::TimerFired { path: key.path, turn: key.turn, role: key.role }))
+        Some(Happened::Told(Fact::TimerFired { path: key.path, turn: key.turn, role: key.role }))
     }
 
     /// Whether every answer has its question and fits it.
@@ -309,6 +348,8 @@ impl Dispatcher {
     fn is_idle(&self) -> bool {
         self.running.is_empty()
             && self.settled.is_empty()
+            && self.committing.is_none()
+            && self.gathered.records.is_empty()
             && self.timers.values().all(|key| key.role == OpRole::Deadline)
     }
 
@@ -329,10 +370,15 @@ impl Dispatcher {
             let due = outside.map_or(due, |outside| Some(due.map_or(outside, |due| due.min(outside))));
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Err(Stop::Interrupted),
+                () = self.stop.cancelled() => return Ok(all),
+                result = durable(&mut self.committing) => {
+                    let (_, batch) = self.committing.take().unzip();
+                    result?;
+                    self.tell(batch.unwrap_or_default());
+                }
                 (key, end) = self.tasks.next() => self.ended(&key, end, &mut all),
                 Some(save) = self.saves.1.recv() => all.push(Self::saved(save)),
-                Some(progress) = self.progress.1.recv() => self.bus.progress(&progress),
+                Some(progress) = self.progress.1.recv() => self.bus.progress(progress),
                 () = sleep_until(due) => {}
             }
         }
@@ -349,33 +395,26 @@ impl Dispatcher {
             all.push(fired);
         }
         while let Ok(progress) = self.progress.1.try_recv() {
-            self.bus.progress(&progress);
+            self.bus.progress(progress);
         }
         Ok(all)
     }
 
-    /// Makes what happened durable, then queues the completions and answers the saves.
-    async fn settle(&mut self, happened: Vec<Happened>) -> Result<(), StoreError> {
-        let mut replies = Vec::new();
-        let facts = happened
-            .into_iter()
-            .map(|h| match h {
-                Happened::Completed(fact) | Happened::Told(fact) => fact,
+    /// Appends what happened, for the next commit.
+    fn gather(&mut self, happened: Vec<Happened>) -> Result<(), StoreError> {
+        let mut facts = Vec::with_capacity(happened.len());
+        for happened in happened {
+            match happened {
+                Happened::Told(fact) => facts.push(fact),
                 Happened::Saved(fact, reply) => {
-                    replies.push(reply);
-                    fact
+                    facts.push(fact);
+                    self.gathered.replies.push(reply);
                 }
-            })
-            .collect();
-        let records = self.append(facts)?;
-        self.log.flush().await?;
-        for reply in replies {
-            // The attempt may have been stopped meanwhile: nobody waits for the answer then.
-            let _ = reply.send(());
+            }
         }
-        for record in &records {
-            self.bus.fact(record);
-            self.delivered.extend(record.completion());
+        if !facts.is_empty() {
+            let records = self.append(facts)?;
+            self.gathered.records.extend(records);
         }
         Ok(())
     }
@@ -394,6 +433,10 @@ impl Dispatcher {
 #[async_trait]
 impl Backend for Dispatcher {
     fn start(&mut self, key: OpKey, op: Op) {
+        if self.stop.is_cancelled() {
+            // The run is about to stop: what it decides from its last completions is for the resume.
+            return;
+        }
         match op {
             Op::Task(call) => self.launch(key, call),
             Op::Skip { reason } => self.settled.push_back((key, Settled::Skipped(reason))),
@@ -436,6 +479,10 @@ impl Backend for Dispatcher {
                 return Ok(completion);
             }
             if self.stop.is_cancelled() {
+                if self.committing.is_some() || !self.gathered.records.is_empty() {
+                    self.all_durable().await?;
+                    continue;
+                }
                 return Err(Stop::Interrupted);
             }
             self.start_held().await?;
@@ -446,10 +493,10 @@ impl Backend for Dispatcher {
             {
                 return Err(stop);
             }
+            self.commit();
+            self.bus.flush();
             let happened = self.happened().await?;
-            if !happened.is_empty() {
-                self.settle(happened).await?;
-            }
+            self.gather(happened)?;
         }
     }
 
@@ -464,7 +511,7 @@ impl Backend for Dispatcher {
                 Progress::Text { .. } | Progress::Note { .. } | Progress::Usage { .. } => true,
             })
             .collect();
-        for progress in kept.iter().rev() {
+        for progress in kept.into_iter().rev() {
             self.bus.progress(progress);
         }
     }
@@ -480,6 +527,14 @@ fn effect_done(key: &OpKey, attempt: u32, done: DoneEffect) -> Fact {
         request: done.request,
         value: done.value,
         usage: done.usage,
+    }
+}
+
+/// When the batch on its way has arrived; never, while there is none.
+async fn durable(committing: &mut Option<(Commit, Batch)>) -> Result<(), StoreError> {
+    match committing {
+        Some((commit, _)) => commit.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -462,7 +462,7 @@ impl Schedule {
             FrameEnd::Done | FrameEnd::Broke | FrameEnd::Continued => {
                 let plan = Arc::clone(&self.plan);
                 match self.outputs(id, plan.root()) {
-                    Ok(outputs) => self.finish_run(RunStatus::Ok, Data::new(outputs), None),
+                    Ok(outputs) => self.finish_run(RunStatus::Ok, outputs, None),
                     Err(error) => {
                         let error = crate::fact::RunError { path: None, error };
                         self.finish_run(RunStatus::Failed, Data::null(), Some(error));

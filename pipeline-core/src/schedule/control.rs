@@ -91,7 +91,7 @@ impl Schedule {
         let mut last = Data::null();
         for (position, done) in frame.results.into_iter().enumerate() {
             if let Some(done) = done.filter(|d| d.status != Status::Skipped) {
-                let name = self.plan.step(block.steps[position]).name.to_string();
+                let name = Arc::clone(&self.plan.step(block.steps[position]).name);
                 results.push((name, done.value.clone()));
                 last = done.value;
             }
@@ -101,7 +101,8 @@ impl Schedule {
             FrameEnd::Stopped => (Status::Cancelled, None),
             FrameEnd::Done | FrameEnd::Broke | FrameEnd::Continued => (Status::Ok, None),
         };
-        TurnDone { status, results, last, error, overlay: frame.overlay.unwrap_or_default() }
+        let item = frame.turn.map_or_else(Data::null, |turn| turn.item.clone());
+        TurnDone { status, item, results, last, error, overlay: frame.overlay.unwrap_or_default() }
     }
 
     /// The end of a control form.
@@ -305,6 +306,7 @@ impl TurnDone {
     fn none() -> Self {
         Self {
             status: Status::Ok,
+            item: Data::null(),
             results: Vec::new(),
             last: Data::null(),
             error: None,
@@ -321,7 +323,7 @@ fn case_value(case: Option<String>, done: &TurnDone) -> Data {
         other => serde_json::Map::from_iter([("result".to_owned(), other.clone())]),
     };
     value.insert("case".to_owned(), case.map_or(Value::Null, Value::String));
-    let results = done.results.iter().map(|(name, value)| (name.clone(), value.json().clone()));
+    let results = done.results.iter().map(|(name, value)| (name.to_string(), value.json().clone()));
     value.insert("results".to_owned(), Value::Object(results.collect()));
     Data::of_step(Value::Object(value))
 }

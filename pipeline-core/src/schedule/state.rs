@@ -14,7 +14,7 @@ use crate::fact::RunError;
 use crate::path::{OpKey, StepPath};
 use crate::plan::{BlockId, Inputs, PipelineId, StepId};
 use crate::schedule::StepDone;
-use crate::value::Data;
+use crate::value::{Data, Name};
 
 /// Index of a [`Frame`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -225,7 +225,7 @@ pub(super) struct WhileState {
     pub(super) broke: bool,
     pub(super) failed: Option<RunError>,
     /// Values of the steps of the last turn: the condition may read them.
-    pub(super) last: IndexMap<String, Data>,
+    pub(super) last: IndexMap<Name, Data>,
     /// `loop` as the condition reads it: the turn that is asked about.
     pub(super) asked: Option<Arc<Turn>>,
     /// Variables of scope `loop`: they live as long as the loop.
@@ -235,8 +235,10 @@ pub(super) struct WhileState {
 /// How one turn or branch ended.
 pub(super) struct TurnDone {
     pub(super) status: crate::fact::Status,
+    /// The item that it was for.
+    pub(super) item: Data,
     /// Values by step.
-    pub(super) results: Vec<(String, Data)>,
+    pub(super) results: Vec<(Name, Data)>,
     /// Value of the last step.
     pub(super) last: Data,
     pub(super) error: Option<RunError>,

@@ -9,7 +9,7 @@ use crate::error::{ErrorKind, StepError};
 use crate::fact::{RunError, Status};
 use crate::plan::{Reducer, StepPlan};
 use crate::schedule::state::TurnDone;
-use crate::value::{Data, Value};
+use crate::value::{Data, Name, Part, Value};
 
 /// The error of something that was stopped.
 pub(super) fn stopped(status: Status, step: &StepPlan) -> StepError {
@@ -48,26 +48,44 @@ fn counts(done: &BTreeMap<usize, TurnDone>) -> (usize, usize) {
 
 /// The value of a fan-out: `ids` in order.
 pub(super) fn of_parallel(ids: &[String], done: &BTreeMap<usize, TurnDone>) -> Data {
-    let mut results = Map::new();
-    let mut items = Vec::new();
+    let mut results = IndexMap::new();
+    let mut items = Vec::with_capacity(done.len());
     let mut texts = Vec::new();
-    for (index, turn) in done {
-        let id = ids.get(*index).cloned().unwrap_or_else(|| format!("task_{}", index + 1));
-        if turn.status.is_success() {
-            results.insert(id.clone(), turn.last.json().clone());
-            texts.push(format!("=== {id} ===\n{}", text_of(&turn.last)));
+    let [id, index, status, value, error] = names(["id", "index", "status", "value", "error"]);
+    for (place, turn) in done {
+        let name = ids.get(*place).cloned().unwrap_or_else(|| format!("task_{}", place + 1));
+        let is_success = turn.status.is_success();
+        if is_success {
+            texts.push(format!("=== {name} ===\n{}", text_of(&turn.last)));
+            results.insert(Name::from(&*name), Part::Shared(turn.last.clone()));
         }
-        let value = if turn.status.is_success() { turn.last.json().clone() } else { Value::Null };
-        items.push(json!({
-            "id": id, "index": index, "status": turn.status.name(),
-            "value": value, "error": error_value(turn.error.as_ref()),
-        }));
+        items.push(Part::map([
+            (Name::clone(&id), Value::from(name).into()),
+            (Name::clone(&index), Value::from(*place).into()),
+            (Name::clone(&status), Value::from(turn.status.name()).into()),
+            (Name::clone(&value), if is_success { turn.last.clone().into() } else { Value::Null.into() }),
+            (Name::clone(&error), error_value(turn.error.as_ref()).into()),
+        ]));
     }
     let (succeeded, failed) = counts(done);
-    Data::of_step(json!({
-        "results": results, "items": items, "succeeded": succeeded, "failed": failed,
-        "combined_text": texts.join("\n\n"), "success": failed == 0,
-    }))
+    step([
+        ("results", Part::map(results)),
+        ("items", Part::list(items)),
+        ("succeeded", Value::from(succeeded).into()),
+        ("failed", Value::from(failed).into()),
+        ("combined_text", Value::from(texts.join("\n\n")).into()),
+        ("success", Value::from(failed == 0).into()),
+    ])
+}
+
+/// The value of a control form, of its fields.
+fn step<const N: usize>(fields: [(&str, Part); N]) -> Data {
+    Data::of_parts(Part::map(fields.map(|(name, part)| (Name::from(name), part)))).into_step()
+}
+
+/// Names that every turn has: made once, shared by all.
+fn names<const N: usize>(names: [&str; N]) -> [Name; N] {
+    names.map(Name::from)
 }
 
 /// A value as text: text as it is, anything else as JSON.
@@ -78,38 +96,41 @@ fn text_of(value: &Data) -> String {
     }
 }
 
-/// The value of a for_loop. Takes the turns' values: a large loop is never held three times.
-pub(super) fn of_for_loop(items: &[Value], done: &mut BTreeMap<usize, TurnDone>) -> Data {
-    let (completed, failed) = counts(done);
-    let mut iterations = Vec::with_capacity(done.len());
-    let mut results = Vec::with_capacity(done.len());
-    for (index, turn) in done {
-        if turn.status.is_success() {
-            results.push(turn.last.json().clone());
-        }
-        // Now the value below is the only one, and moves.
-        turn.last = Data::null();
-        let by_step =
-            std::mem::take(&mut turn.results).into_iter().map(|(name, value)| (name, value.into_json()));
-        iterations.push(json!({
-            "index": index, "item": items.get(*index), "status": turn.status.name(),
-            "results": by_step.collect::<Map<_, _>>(), "error": error_value(turn.error.as_ref()),
-        }));
+/// The value of a for_loop over so many items.
+pub(super) fn of_for_loop(total: usize, done: &BTreeMap<usize, TurnDone>) -> Data {
+    let mut turns = Vec::with_capacity(done.len());
+    let [index, item, status, results, error] = names(["index", "item", "status", "results", "error"]);
+    for (place, turn) in done {
+        let by_step = turn.results.iter().map(|(name, value)| (Name::clone(name), value.clone().into()));
+        turns.push(Part::map([
+            (Name::clone(&index), Value::from(*place).into()),
+            (Name::clone(&item), turn.item.clone().into()),
+            (Name::clone(&status), Value::from(turn.status.name()).into()),
+            (Name::clone(&results), Part::map(by_step)),
+            (Name::clone(&error), error_value(turn.error.as_ref()).into()),
+        ]));
     }
-    let mut value = Map::new();
-    value.insert("iterations".to_owned(), Value::Array(iterations));
-    value.insert("results".to_owned(), Value::Array(results));
-    value.insert("total_items".to_owned(), items.len().into());
-    value.insert("completed_items".to_owned(), completed.into());
-    value.insert("failed_items".to_owned(), failed.into());
-    value.insert("success".to_owned(), (failed == 0).into());
-    Data::of_step(Value::Object(value))
+    let last = done.values().filter(|t| t.status.is_success()).map(|t| t.last.clone().into());
+    let (completed, failed) = counts(done);
+    step([
+        ("iterations", Part::list(turns)),
+        ("results", Part::list(last)),
+        ("total_items", Value::from(total).into()),
+        ("completed_items", Value::from(completed).into()),
+        ("failed_items", Value::from(failed).into()),
+        ("success", Value::from(failed == 0).into()),
+    ])
 }
 
 /// The value of a while_loop.
-pub(super) fn of_while(count: u64, last: &IndexMap<String, Data>, reason: &str, success: bool) -> Data {
-    let last: Map<String, Value> = last.iter().map(|(k, v)| (k.clone(), v.json().clone())).collect();
-    Data::of_step(json!({ "iterations": count, "last": last, "stop_reason": reason, "success": success }))
+pub(super) fn of_while(count: u64, last: &IndexMap<Name, Data>, reason: &str, success: bool) -> Data {
+    let last = last.iter().map(|(name, value)| (Name::clone(name), value.clone().into()));
+    step([
+        ("iterations", Value::from(count).into()),
+        ("last", Part::map(last)),
+        ("stop_reason", Value::from(reason).into()),
+        ("success", Value::from(success).into()),
+    ])
 }
 
 /// Merges what parallel turns wrote to one variable, in item order, with the value there was.

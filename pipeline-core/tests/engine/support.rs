@@ -17,7 +17,7 @@ use pipeline_core::provider::{Price, WorstCase};
 use pipeline_core::source::{MemorySources, SourceRef};
 use pipeline_core::step::{Permissions, RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::store::{
-    CheckpointStore, Manifest, OpenedRun, OutputWriter, RunLog, RunSummary, StoreError, StoredRun,
+    CheckpointStore, Commit, Manifest, OpenedRun, OutputWriter, RunLog, RunSummary, StoreError, StoredRun,
     StoredSources,
 };
 use pipeline_core::tool::{Tool, ToolSource, ToolSpec};
@@ -198,13 +198,19 @@ impl RunLog for TestLog {
         Ok(new)
     }
 
-    async fn flush(&mut self) -> Result<(), StoreError> {
-        let number = self.0.flushes.fetch_add(1, Ordering::SeqCst);
-        if self.0.fail_at_flush.is_some_and(|n| number >= n) {
-            return Err(StoreError::Write { path: "journal".into(), message: "scripted".to_owned() });
-        }
-        self.0.flushed.store(self.0.records.lock().len(), Ordering::SeqCst);
-        Ok(())
+    fn commit(&mut self) -> Commit {
+        let store = self.0.clone();
+        let length = store.records.lock().len();
+        Box::pin(async move {
+            // A disk is never done at once: whoever does not wait for it is found out.
+            tokio::task::yield_now().await;
+            let number = store.flushes.fetch_add(1, Ordering::SeqCst);
+            if store.fail_at_flush.is_some_and(|n| number >= n) {
+                return Err(StoreError::Write { path: "journal".into(), message: "scripted".to_owned() });
+            }
+            store.flushed.fetch_max(length, Ordering::SeqCst);
+            Ok(())
+        })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::schedule::advance::Opening;
 use crate::schedule::names::View;
 use crate::schedule::state::{Frame, FrameEnd, FrameId, InstId, Owner, Scope, ScopeId, StepState};
 use crate::schedule::{Op, Schedule, values};
-use crate::value::{Data, Value};
+use crate::value::{Data, Part, Value};
 
 impl Schedule {
     /// Opens the root pipeline.
@@ -165,7 +165,7 @@ impl Schedule {
                 let outputs = self.outputs(kept, plan.pipeline(child.pipeline));
                 self.frames.remove(kept.0);
                 match outputs.and_then(|outputs| select(child, outputs)) {
-                    Ok(value) => (Status::Ok, Data::of_pipeline(value), None),
+                    Ok(value) => (Status::Ok, value.into_pipeline(), None),
                     Err(error) => {
                         let error = self.located(step, error);
                         (Status::Failed, Data::null(), Some(super::super::at(&self.inst(id).path, error)))
@@ -183,40 +183,36 @@ impl Schedule {
         &self,
         frame: FrameId,
         pipeline: &Pipeline,
-    ) -> Result<Value, StepError> {
+    ) -> Result<Data, StepError> {
+        let Some(outputs) = &pipeline.outputs else {
+            let frame = self.frame(frame);
+            let block = self.plan.block(frame.block);
+            let values = frame.results.iter().zip(&block.steps).filter_map(|(done, step)| {
+                let done = done.as_ref().filter(|d| d.status != Status::Skipped)?;
+                Some((Arc::clone(&self.plan.step(*step).name), done.value.clone().into()))
+            });
+            return Ok(Data::of_parts(Part::map(values)));
+        };
         let mut all = Map::new();
-        match &pipeline.outputs {
-            Some(outputs) => {
-                let view = View { schedule: self, frame, looping: None, at: self.now };
-                for (name, value) in outputs {
-                    let value = value.render(&view).map_err(|e| {
-                        let error = StepError::invalid(format!("outputs.{name}: {}", e.message));
-                        StepError { help: e.help, ..error }
-                    })?;
-                    all.insert(name.clone(), value);
-                }
-            }
-            None => {
-                let frame = self.frame(frame);
-                let block = self.plan.block(frame.block);
-                for (position, done) in frame.results.iter().enumerate() {
-                    if let Some(done) = done.as_ref().filter(|d| d.status != Status::Skipped) {
-                        let name = self.plan.step(block.steps[position]).name.to_string();
-                        all.insert(name, done.value.json().clone());
-                    }
-                }
-            }
+        let view = View { schedule: self, frame, looping: None, at: self.now };
+        for (name, value) in outputs {
+            let value = value.render(&view).map_err(|e| {
+                let error = StepError::invalid(format!("outputs.{name}: {}", e.message));
+                StepError { help: e.help, ..error }
+            })?;
+            all.insert(name.clone(), value);
         }
-        Ok(Value::Object(all))
+        Ok(Data::new(Value::Object(all)))
     }
 }
 
 /// Takes the outputs that a `pipeline` step names.
-fn select(child: &Child, outputs: Value) -> Result<Value, StepError> {
+fn select(child: &Child, outputs: Data) -> Result<Data, StepError> {
     let Some(wanted) = &child.outputs else { return Ok(outputs) };
+    let outputs = outputs.json();
     let mut taken = Map::new();
     for (path, name) in wanted {
-        let value = values::at_path(&outputs, path).ok_or_else(|| {
+        let value = values::at_path(outputs, path).ok_or_else(|| {
             let known: Vec<&str> =
                 outputs.as_object().into_iter().flat_map(|o| o.keys().map(String::as_str)).collect();
             StepError::invalid(format!("the child pipeline has no output `{path}`"))
@@ -224,5 +220,5 @@ fn select(child: &Child, outputs: Value) -> Result<Value, StepError> {
         })?;
         taken.insert(name.clone(), value.clone());
     }
-    Ok(Value::Object(taken))
+    Ok(Data::new(Value::Object(taken)))
 }

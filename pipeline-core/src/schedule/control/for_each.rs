@@ -80,9 +80,10 @@ impl Schedule {
         let frame = self.inst(id).frame;
         let around = self.nearest_turn(frame);
         let StepState::ForEach(state) = &self.inst(id).state else { return };
+        let item = Data::new(state.items.json().get(index).cloned().unwrap_or_default());
         let turn = Turn {
             iterator: each.iterator.clone(),
-            item: Data::new(state.items.json().get(index).cloned().unwrap_or_default()),
+            item: item.clone(),
             index,
             total: Some(state.total),
             level: around.as_ref().map_or(0, |t| t.level + 1),
@@ -117,8 +118,7 @@ impl Schedule {
                 (Status::Failed, Some(error))
             }
         };
-        let done =
-            TurnDone { status, results: Vec::new(), last: Data::null(), error, overlay: IndexMap::new() };
+        let done = TurnDone { status, item, error, ..TurnDone::none() };
         state.done.insert(index, done);
         self.frames.remove(frame.0);
     }
@@ -219,12 +219,12 @@ impl Schedule {
 
     fn conclude_for_each(&mut self, id: InstId, step: &StepPlan, each: &ForEach) {
         let StepState::ForEach(state) = &mut self.inst_mut(id).state else { return };
-        let mut done = std::mem::take(&mut state.done);
+        let done = std::mem::take(&mut state.done);
         let mut failed = state.failed.take();
         let items = state.items.clone();
         let list = items.json().as_array().map_or(&[][..], Vec::as_slice);
         let value = match &each.shape {
-            LoopShape::Loop => values::of_for_loop(list, &mut done),
+            LoopShape::Loop => values::of_for_loop(list.len(), &done),
             LoopShape::Batch { id: name } => {
                 let ids = self.batch_ids(id, each, name.as_ref(), list);
                 values::of_parallel(&ids, &done)

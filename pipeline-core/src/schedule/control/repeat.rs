@@ -103,7 +103,7 @@ impl Schedule {
         let mut last = IndexMap::new();
         for (position, done) in frame.results.into_iter().enumerate() {
             if let Some(done) = done.filter(|d| d.status != Status::Skipped) {
-                last.insert(self.plan.step(block.steps[position]).name.to_string(), done.value);
+                last.insert(Arc::clone(&self.plan.step(block.steps[position]).name), done.value);
             }
         }
         let StepState::While(state) = &mut self.inst_mut(id).state else { return };
