@@ -124,7 +124,7 @@ impl App {
 
     /// Pipeline files as seen from the working directory.
     pub fn sources(&self, state_dir: &Path) -> FileSources {
-        FileSources::new(self.settings.working.clone(), state_dir.join("library"))
+        FileSources::new(self.settings.working.clone(), self.settings.library(state_dir))
     }
 }
 

@@ -74,6 +74,7 @@ pub struct Settings {
     /// `--log-file`.
     log_file: Option<PathBuf>,
     /// `--state-dir`.
+    library: Option<PathBuf>,
     state_flag: Option<PathBuf>,
     variables: BTreeMap<String, String>,
 }
@@ -159,6 +160,7 @@ impl Settings {
             log_flag: flags.log.clone().or((flags.verbose > 1).then(|| "debug".to_owned())),
             log_file: flags.log_file.clone(),
             state_flag: flags.state_dir.clone(),
+            library: flags.library.clone(),
             working,
             variables,
         }
@@ -210,6 +212,11 @@ impl Settings {
     pub fn state_dir(&self, file: Option<&plan::Settings>) -> PathBuf {
         let written = file.and_then(|f| f.checkpoint_dir.as_deref());
         self.directory(self.state_flag.as_deref(), "PIPELINE_CHECKPOINT_DIR", written, ".pipeline")
+    }
+
+    /// Where the pipelines are that `pipeline_ref` names: the flag, else below the state directory.
+    pub fn library(&self, state_dir: &Path) -> PathBuf {
+        self.library.as_ref().map_or_else(|| state_dir.join("library"), |dir| self.absolute(dir))
     }
 
     /// True in a job of GitHub Actions.

@@ -23,6 +23,8 @@ mod errors;
 #[cfg(feature = "jq")]
 #[path = "process/jq.rs"]
 mod jq;
+#[path = "process/forms.rs"]
+mod forms;
 #[path = "process/lasting.rs"]
 mod lasting;
 #[path = "process/docs.rs"]

@@ -156,6 +156,11 @@ static ALL: &[CodeDoc] = &[
         "`previous_response` is the step just before in the same list. The first step of a list, branches that run at once and lists with `needs` have none.",
     ),
     doc(
+        "E0212",
+        "a field that the value of a step cannot have",
+        "The type and the configuration of the step fix the fields of its value: a shell step has `exit_code`, `stdout` and `stderr`, a set_variable the variables that it sets. The reference of steps names them.",
+    ),
+    doc(
         "E0301",
         "a file that cannot be read",
         "The pipeline file, or one that it names, is missing or unreadable.",

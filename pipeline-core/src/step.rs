@@ -36,6 +36,14 @@ pub trait Step: Send + Sync {
         let _ = (config, cx);
     }
 
+    /// The fields of its value, as far as this configuration fixes them; `None` when it may have others.
+    ///
+    /// The compiler finds references to fields that are not among them. The default knows none.
+    fn fields(&self, config: &Node) -> Option<Vec<String>> {
+        let _ = config;
+        None
+    }
+
     /// Runs one attempt. `with` is the configuration, every template rendered.
     ///
     /// The engine bounds it by the deadline, catches its panics and stops it by dropping the future: hold what must

@@ -69,6 +69,12 @@ impl Data {
         self.shaped(Shape::Pipeline)
     }
 
+    /// The value of a step in whose place a declared fallback answered: its `status` reads so.
+    #[must_use]
+    pub fn degraded(self) -> Self {
+        self.shaped(Shape::Degraded)
+    }
+
     fn shaped(self, shape: Shape) -> Self {
         match Arc::try_unwrap(self.0) {
             Ok(inner) => Self::make(inner.form, shape),

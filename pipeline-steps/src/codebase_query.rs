@@ -76,6 +76,10 @@ impl Step for CodebaseQuery {
         config::check(config, cx);
     }
 
+    fn fields(&self, config: &Node) -> Option<Vec<String>> {
+        Some(config.get("queries")?.entries().iter().map(|entry| entry.key.clone()).collect())
+    }
+
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
         let config: Config = cx.decode(with.clone())?;
         let work = async {

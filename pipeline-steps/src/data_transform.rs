@@ -55,6 +55,14 @@ impl Step for DataTransform {
         config::check(config, cx);
     }
 
+    fn fields(&self, config: &Node) -> Option<Vec<String>> {
+        let name = match config.get("output_field") {
+            Some(written) => written.as_text()?,
+            None => config.get("name").and_then(Node::as_text)?,
+        };
+        (!name.contains("{{")).then(|| vec![name.to_owned(), "count".to_owned()])
+    }
+
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
         let config = config(cx, with)?;
         let mut data = match config.input_source {

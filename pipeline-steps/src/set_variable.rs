@@ -3,6 +3,7 @@
 //! Owns the step; the schedule does the assigning. Must not know how variables are stored or how scopes nest.
 
 use async_trait::async_trait;
+use pipeline_core::document::Node;
 use pipeline_core::error::StepError;
 use pipeline_core::fact::{Assignment, VariableScope};
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
@@ -48,6 +49,12 @@ impl Step for SetVariable {
             schema: schemars::schema_for!(Config),
             example: EXAMPLE,
         }
+    }
+
+    fn fields(&self, config: &Node) -> Option<Vec<String>> {
+        let one = config.get("variable").and_then(Node::as_text).map(str::to_owned);
+        let many = config.get("variables").map(Node::entries).unwrap_or_default();
+        Some(many.iter().map(|entry| entry.key.clone()).chain(one).collect())
     }
 
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {

@@ -124,6 +124,10 @@ impl Step for Shell {
         }
     }
 
+    fn fields(&self, _config: &Node) -> Option<Vec<String>> {
+        Some(["exit_code", "stdout", "stderr"].map(str::to_owned).to_vec())
+    }
+
     async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
         let config: Config = cx.decode(with.clone())?;
         let words = words(&config.command)?;

@@ -11,6 +11,44 @@ use crate::app::App;
 use crate::exit::Failure;
 use crate::settings::Mode;
 
+/// Step types with an example in a file of its own, beside the one on the page: type and file below `examples/`.
+const EXAMPLES: [(&str, &str); 23] = [
+    ("approval", "approval"),
+    ("break", "loop-break"),
+    ("checkpoint", "checkpoint"),
+    ("claude", "review"),
+    ("claude_batch", "batch"),
+    ("claude_extract", "prompt-extract"),
+    ("claude_robust", "prompt-robust"),
+    ("claude_session", "prompt-session"),
+    ("claude_smart", "prompt-smart"),
+    ("codebase_query", "codebase"),
+    ("continue", "loop-break"),
+    ("data_transform", "data"),
+    ("file_ops", "files"),
+    ("for_loop", "loop-accumulate"),
+    ("gemini", "prompt-functions"),
+    ("gemini_instructor", "prompt-instructor"),
+    ("parallel", "parallel"),
+    ("parallel_claude", "parallel-claude"),
+    ("pipeline", "child"),
+    ("prompt", "prompt"),
+    ("set_variable", "variables"),
+    ("switch", "switch"),
+    ("while_loop", "loop-while"),
+];
+
+/// More of them, whose files have the names of their types.
+const SAME_NAME: [&str; 2] = ["shell", "tool"];
+
+/// The example of a step type, as a link.
+fn example_of(kind: &str) -> String {
+    let own = SAME_NAME.iter().find(|name| **name == kind).copied();
+    let file = own.or_else(|| EXAMPLES.iter().find(|(k, _)| *k == kind).map(|(_, file)| *file));
+    let file = file.or((kind == "test_echo").then_some("echo"));
+    file.map(|f| format!("Example: [examples/{f}.yaml](../../examples/{f}.yaml).")).unwrap_or_default()
+}
+
 /// Every step type: what it does, its fields, an example.
 ///
 /// # Errors
@@ -23,19 +61,92 @@ pub fn steps(app: &App) -> Result<String, Failure> {
     for step in app.kinds(Mode::Mock, None)?.catalog.steps() {
         let spec = step.spec();
         let schema = spec.schema.to_value();
-        let fields = fields(&schema);
         // Writing into a String cannot fail.
         let _ = write!(page, "\n## {}\n\n{}\n", spec.kind, spec.summary.trim());
-        if !fields.is_empty() {
-            let _ = write!(page, "\n| field | type | default | what it is |\n|---|---|---|---|\n{fields}");
+        table(&mut page, &schema, &schema);
+        for (place, inner) in nested(&schema) {
+            let about = inner["description"].as_str().unwrap_or_default();
+            let about = about.split_whitespace().collect::<Vec<_>>().join(" ");
+            let _ = write!(page, "\n`{place}`: {about}\n");
+            table(&mut page, &inner, &schema);
         }
         let _ = write!(page, "\n```yaml\n{}\n```\n", spec.example.trim_matches('\n').trim_end());
+        let _ = write!(page, "\n{}\n", example_of(spec.kind));
     }
-    page.push_str("\n## Control forms and named prompts\n\n| type | what it does |\n|---|---|\n");
-    for (kind, about) in super::schema::MORE {
-        let _ = writeln!(page, "| `{kind}` | {about} |");
+    page.push_str("\n# Control forms\n");
+    for (kind, keys) in super::schema::forms::forms() {
+        let about = super::schema::MORE.iter().find(|(k, _)| *k == kind).map_or("", |(_, about)| *about);
+        let _ = write!(page, "\n## {kind}\n\n{about}.\n");
+        if !keys.is_empty() {
+            page.push_str(HEAD);
+        }
+        for key in keys {
+            let need = if key.is_required { "required" } else { "" };
+            let _ = writeln!(page, "| `{}` | {} | {need} | {} |", key.name, key.form.name(), key.about);
+        }
+        let _ = write!(page, "\n{}\n", example_of(kind));
+    }
+    page.push_str("\n# Named prompts\n\nOptions of `prompt` under names of their own.\n\n| type | what it does | example |\n|---|---|---|\n");
+    let forms = super::schema::forms::forms();
+    for (kind, about) in super::schema::MORE.iter().filter(|(kind, _)| forms.iter().all(|(k, _)| k != kind)) {
+        let _ = writeln!(
+            page,
+            "| `{kind}` | {about} | {} |",
+            example_of(kind).trim_start_matches("Example: ").trim_end_matches('.')
+        );
     }
     Ok(page)
+}
+
+const HEAD: &str = "\n| field | type | default | what it is |\n|---|---|---|---|\n";
+
+/// The table of a schema's fields, if it has any. References are followed in `whole`.
+fn table(page: &mut String, schema: &Value, whole: &Value) {
+    let rows = fields(schema, whole);
+    if !rows.is_empty() {
+        page.push_str(HEAD);
+        page.push_str(&rows);
+    }
+}
+
+/// Maps with fields of their own inside a schema, each once, with the place where it is first met.
+fn nested(schema: &Value) -> Vec<(String, Value)> {
+    let (mut found, mut seen) = (Vec::new(), std::collections::BTreeSet::new());
+    let mut open: Vec<(String, Value)> = members(schema, "");
+    open.reverse();
+    while let Some((place, field)) = open.pop() {
+        let mut inner: Vec<(String, Value)> = Vec::new();
+        match field["$ref"].as_str() {
+            Some(name) if !seen.insert(name.to_owned()) => continue,
+            Some(_) => inner.extend(target(&field, schema).map(|to| (place, to.clone()))),
+            None => {
+                for key in ["anyOf", "oneOf", "allOf"] {
+                    let forms = field[key].as_array().into_iter().flatten();
+                    inner.extend(forms.map(|form| (place.clone(), form.clone())));
+                }
+                if field["items"].is_object() {
+                    inner.push((format!("{place}[]"), field["items"].clone()));
+                }
+                if field["additionalProperties"].is_object() {
+                    inner.push((format!("{place}.NAME"), field["additionalProperties"].clone()));
+                }
+                inner.extend(members(&field, &format!("{place}.")));
+                if field["properties"].as_object().is_some_and(|all| !all.is_empty()) {
+                    let form = field["properties"]["type"]["const"].as_str();
+                    let form = form.map(|word| format!(" ({word})")).unwrap_or_default();
+                    found.push((format!("{place}{form}"), field));
+                }
+            }
+        }
+        open.extend(inner.into_iter().rev());
+    }
+    found
+}
+
+/// The fields of a map, with their places.
+fn members(schema: &Value, prefix: &str) -> Vec<(String, Value)> {
+    let all = schema["properties"].as_object().into_iter().flatten();
+    all.map(|(name, field)| (format!("{prefix}{name}"), field.clone())).collect()
 }
 
 /// Every word of the expression language, with an example and what it gives.
@@ -74,7 +185,7 @@ fn code(text: &str) -> String {
 }
 
 /// One row of the table for each field.
-fn fields(schema: &Value) -> String {
+fn fields(schema: &Value, whole: &Value) -> String {
     let required: Vec<&str> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut rows = String::new();
@@ -84,9 +195,9 @@ fn fields(schema: &Value) -> String {
             None | Some(Value::Null) => String::new(),
             Some(default) => code(&default.to_string()),
         };
-        let about = field["description"].as_str().or_else(|| target(field, schema)?["description"].as_str());
+        let about = field["description"].as_str().or_else(|| target(field, whole)?["description"].as_str());
         let about = about.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-        let shown = of_type(field, schema).replace('|', "\\|");
+        let shown = of_type(field, whole).replace('|', "\\|");
         let _ = writeln!(rows, "| `{name}` | {shown} | {default} | {} |", about.replace('|', "\\|"));
     }
     rows
@@ -167,7 +278,7 @@ mod tests {
             "$defs": {"Mode": {"enum": ["a", "b"]}},
         });
         assert_eq!(
-            fields(&schema),
+            fields(&schema, &schema),
             "| `path` | text | required | Where it is \\| was |\n| `many` | list of `a`, `b` |  |  |\n\
              | `n` | integer | `3` |  |\n| `when` | condition |  |  |\n"
         );

@@ -3,6 +3,8 @@
 //! It helps while writing; what is right is `pipeline check`'s to say. Legacy spellings are accepted there and not
 //! listed here.
 
+pub mod forms;
+
 use pipeline_core::value::Value;
 use serde_json::{Map, json};
 
@@ -11,13 +13,14 @@ use crate::exit::{Exit, Failure};
 use crate::settings::Mode;
 
 /// Types that the compiler knows and the catalog does not: control forms, and spellings of `prompt`.
-pub const MORE: [(&str, &str); 16] = [
+pub const MORE: [(&str, &str); 17] = [
     ("parallel", "Branches, or a step for each item, at once"),
     ("parallel_claude", "Claude tasks at once"),
     ("claude_batch", "A Claude task for each item of a list"),
     ("for_loop", "Steps for each item of a list"),
     ("while_loop", "Steps as long as a condition holds"),
     ("switch", "One of several lists of steps"),
+    ("approval", "A question to a person, whose answer is its value"),
     ("pipeline", "Another pipeline, in a scope of its own"),
     ("break", "Ends the nearest loop"),
     ("continue", "Ends this turn of the nearest loop"),
@@ -77,6 +80,16 @@ fn document(steps: Vec<StepKind>) -> Value {
         }));
         adopt(&name, step.schema, &mut definitions);
     }
+    for (kind, keys) in forms::forms() {
+        let name = format!("form.{kind}");
+        cases.push(json!({
+            "if": {"properties": {"type": {"const": kind}}, "required": ["type"]},
+            "then": {"$ref": format!("#/$defs/{name}")},
+        }));
+        let required: Vec<&str> = keys.iter().filter(|k| k.is_required).map(|k| k.name).collect();
+        let properties = forms::properties(&keys);
+        definitions.insert(name, json!({"type": "object", "properties": properties, "required": required}));
+    }
     // Legacy names of types are accepted, so a name that is not listed is no error here.
     let kind = json!({"anyOf": [{"oneOf": kinds}, {"type": "string"}], "description": "What the step does"});
     let mut properties = step_keys();
@@ -104,7 +117,7 @@ fn document(steps: Vec<StepKind>) -> Value {
         "anyOf": [
             {"$ref": "#/$defs/workflow"},
             {"type": "object", "required": ["workflow"],
-             "properties": {"workflow": {"$ref": "#/$defs/workflow"}}},
+             "properties": {"workflow": {"$ref": "#/$defs/workflow", "description": "The pipeline"}}},
         ],
         "$defs": with_workflow(definitions, workflow),
     })
@@ -152,8 +165,8 @@ fn workflow_keys() -> Map<String, Value> {
     let map = |what: &str| json!({"type": "object", "description": what});
     let keys = json!({
         "name": {"type": "string", "description": "The pipeline's name"},
-        "description": {"type": "string"},
-        "version": {"type": ["string", "number"]},
+        "description": {"type": "string", "description": "What the pipeline is for"},
+        "version": {"type": ["string", "number"], "description": "The pipeline's own version"},
         "inputs": map("Inputs by name: a type with `required`, `default`, `enum`, or a default value"),
         "variables": map("The state that a run begins with"),
         "global_vars": map("Values that children see"),
@@ -170,7 +183,7 @@ fn workflow_keys() -> Map<String, Value> {
         "workspace_dir": directory("Where steps work"),
         "output_dir": directory("Where output files are written"),
         "checkpoint_dir": directory("Where runs are kept"),
-        "steps": {"$ref": "#/$defs/steps"},
+        "steps": {"$ref": "#/$defs/steps", "description": "The steps, in order; as a graph where one has `needs`"},
         "outputs": map("What a run returns: an expression for each name"),
     });
     into_map(keys)
@@ -181,7 +194,7 @@ fn step_keys() -> Map<String, Value> {
     let time = |what: &str| json!({"type": ["string", "number"], "description": what});
     let keys = json!({
         "name": {"type": "string", "description": "Unique among its neighbours"},
-        "description": {"type": "string"},
+        "description": {"type": "string", "description": "What the step is for"},
         "condition": {"description": "The step runs only when this holds"},
         "when": {"description": "The same as `condition`"},
         "needs": {"type": "array", "items": {"type": "string"},
@@ -189,34 +202,36 @@ fn step_keys() -> Map<String, Value> {
         "timeout": time("Deadline of one attempt, for example 90s or 5m"),
         "effects": {"enum": ["repeatable", "once"],
             "description": "Whether an attempt that a crash cut off may run again"},
-        "workspace": {"enum": ["own", "shared"]},
-        "retry": {"type": "object", "properties": {
+        "workspace": {"enum": ["own", "shared"],
+            "description": "Whether the step works in a directory of its own; agents in parallel branches do by default"},
+        "retry": {"type": "object", "description": "Whether and when a failed try is made again", "properties": {
             "max_attempts": {"type": "integer", "minimum": 1, "description": "The first try included"},
-            "backoff": {"enum": ["fixed", "linear", "exponential"]},
+            "backoff": {"enum": ["fixed", "linear", "exponential"], "description": "How delays grow"},
             "base_delay": time("Delay before the second try"),
             "max_delay": time("No delay is longer"),
-            "jitter": {"type": "boolean"},
+            "jitter": {"type": "boolean", "description": "Delays vary a little, so that many do not come back at once"},
             "on": {"type": "array", "items": {"type": "string"}, "description": "Kinds of error"},
         }},
-        "continue_on_error": {"type": "boolean"},
+        "continue_on_error": {"type": "boolean", "description": "What follows runs although this step failed"},
         "on_error": {"description": "A value to go on with, or steps to run instead"},
         "output_to_file": {"type": "string", "description": "File below the output directory"},
         "output_schema": {"type": "object", "description": "JSON Schema that the answer must fit"},
         "budget": budget(),
-        "cache": {"type": ["boolean", "string", "number"]},
-        "streaming": {"type": "boolean"},
-        "steps": {"$ref": "#/$defs/steps"},
+        "cache": {"type": ["boolean", "string", "number"],
+            "description": "The answer to the same question is kept for later runs: true, or for how long"},
+        "streaming": {"type": "boolean", "description": "Pieces of the answer are shown as they come"},
+        "steps": {"$ref": "#/$defs/steps", "description": "The steps inside a control form"},
     });
     into_map(keys)
 }
 
 fn budget() -> Value {
     json!({"type": "object", "description": "Limits", "properties": {
-        "max_cost_usd": {"type": "number", "minimum": 0},
-        "max_tokens": {"type": "integer", "minimum": 0},
-        "max_steps": {"type": "integer", "minimum": 0},
-        "max_duration": {"type": ["string", "number"]},
-        "max_parallel": {"type": "integer", "minimum": 1},
+        "max_cost_usd": {"type": "number", "minimum": 0, "description": "US dollars"},
+        "max_tokens": {"type": "integer", "minimum": 0, "description": "Tokens of all kinds"},
+        "max_steps": {"type": "integer", "minimum": 0, "description": "Attempts that may start"},
+        "max_duration": {"type": ["string", "number"], "description": "For example 90s or 2h"},
+        "max_parallel": {"type": "integer", "minimum": 1, "description": "Attempts in flight at once"},
     }})
 }
 
@@ -259,6 +274,46 @@ mod tests {
             Value::Array(items) => items.iter().for_each(|item| references(item, found)),
             _ => {}
         }
+    }
+
+    /// Properties without a description, by where they are.
+    fn untold(schema: &Value, place: &str, document: &Value, found: &mut Vec<String>) {
+        match schema {
+            Value::Object(fields) => {
+                for (name, property) in
+                    fields.get("properties").and_then(Value::as_object).into_iter().flatten()
+                {
+                    let told = |s: &Value| s["description"].as_str().is_some_and(|text| text.len() > 3);
+                    let target =
+                        property["$ref"].as_str().and_then(|r| document.pointer(r.strip_prefix('#')?));
+                    if !told(property) && !target.is_some_and(told) && property.get("const").is_none() {
+                        found.push(format!("{place}/{name}"));
+                    }
+                }
+                for (key, value) in fields.iter().filter(|(key, _)| *key != "examples") {
+                    untold(value, &format!("{place}/{key}"), document, found);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| untold(item, place, document, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_property_says_what_it_is() {
+        let document = example();
+        let mut found = Vec::new();
+        for part in ["/anyOf", "/$defs/step", "/$defs/workflow"] {
+            untold(document.pointer(part).unwrap(), part, &document, &mut found);
+        }
+        for (kind, _) in forms::forms() {
+            untold(&document["$defs"][format!("form.{kind}")], kind, &document, &mut found);
+        }
+        // The whole of it, with the fields of every step: `cargo xtask codegen` keeps this file as the program prints it.
+        let whole = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/schema.json");
+        let whole: Value = serde_json::from_str(&std::fs::read_to_string(whole).unwrap()).unwrap();
+        untold(&whole, "", &whole, &mut found);
+        assert_eq!(found, Vec::<String>::new(), "these have no description");
     }
 
     #[test]

@@ -259,6 +259,8 @@ impl Model<'_> {
             "memory_config" | "enable_context_management" => {
                 self.options(std::slice::from_ref(entry), Origin::File, report);
             }
+            // Read where the ways of a step are put together, in `robust.rs`.
+            "fallback_action" => {}
             "fallback" => self.fallback = Some(entry.clone()),
             "fallback_model" => self.fallback_model = Some(entry.clone()),
             key if SAME.contains(&key) => self.set(key, entry),

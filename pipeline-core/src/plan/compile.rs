@@ -19,8 +19,7 @@ mod batch;
 mod child;
 mod workflow;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use crate::catalog::Catalog;
 use crate::diagnostic::{Diagnostic, Report, Span};
@@ -70,7 +69,7 @@ struct Compiler<'a> {
     blocks: Vec<Block>,
     steps: Vec<StepPlan>,
     /// Names of lists of steps, with their places: see `names::Seen`.
-    lists: Vec<HashMap<Arc<str>, usize>>,
+    lists: Vec<names::List>,
     /// Entries of `providers` of every pipeline so far, with their places.
     providers: BTreeMap<String, (ProviderEntry, Span)>,
     /// The pipeline that is being compiled.

@@ -411,6 +411,9 @@ impl Schedule {
             }
             done.error = Some(error);
         }
+        if done.status == Status::Degraded {
+            done.value = done.value.degraded();
+        }
         let error = done.error.clone();
         let frame = self.frame_mut(inst.frame);
         frame.active.remove(&id);

@@ -128,6 +128,8 @@ impl Schedule {
         let Some(template) = &step.output_to_file else { return Ok(None) };
         let name = match template.render(&self.view(id)) {
             Ok(Value::String(name)) => name,
+            // What a template leaves out is not written.
+            Ok(Value::Null) => return Ok(None),
             Ok(other) => {
                 let message = format!("output_to_file must be text, and is {other}");
                 return Err(AttemptEnd::failed(self.located(step, StepError::invalid(message))));

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 /// How a field that a value lacks is looked up.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// Not at all.
     Plain,
     /// As in the value of a step.
     Step,
+    /// The same, of a step in whose place a declared fallback answered.
+    Degraded,
     /// As in the value of a child pipeline: `result` is the value itself.
     Pipeline,
 }
@@ -19,16 +21,16 @@ impl Shape {
         if self == Self::Plain || plain.kind() != minijinja::value::ValueKind::Map {
             return plain;
         }
-        minijinja::Value::from_object(StepObject { plain, is_pipeline: self == Self::Pipeline })
+        minijinja::Value::from_object(StepObject { plain, shape: self })
     }
 }
 
 /// The value of a step as expressions see it: a field that the object lacks is looked up in `data`, then in the
-/// arguments of the first function call, then in `results`; `result` is the primary value.
+/// arguments of the first function call, then in `results`; `result` is the primary value, `status` how the step ended.
 #[derive(Debug)]
 struct StepObject {
     plain: minijinja::Value,
-    is_pipeline: bool,
+    shape: Shape,
 }
 
 impl minijinja::value::Object for StepObject {
@@ -39,7 +41,7 @@ impl minijinja::value::Object for StepObject {
         let named = |from: &minijinja::Value, name: &str| field(from, &minijinja::Value::from(name));
         field(&self.plain, key)
             .or_else(|| match key.as_str() {
-                Some("result") if self.is_pipeline => Some(self.plain.clone()),
+                Some("result") if self.shape == Shape::Pipeline => Some(self.plain.clone()),
                 Some("result") => Some(
                     ["data", "text"]
                         .iter()
@@ -56,6 +58,11 @@ impl minijinja::value::Object for StepObject {
                 field(&named(&first, "arguments")?, key)
             })
             .or_else(|| field(&named(&self.plain, "results")?, key))
+            // What failed has its status in its value.
+            .or_else(|| {
+                let status = if self.shape == Shape::Degraded { "degraded" } else { "ok" };
+                (key.as_str() == Some("status")).then(|| minijinja::Value::from(status))
+            })
     }
 
     fn enumerate(self: &Arc<Self>) -> minijinja::value::Enumerator {

@@ -54,11 +54,13 @@ impl Model<'_> {
         (overlays, on_error)
     }
 
-    /// `fallback_action` of the step's `retry_config`, of its options, or of the step itself.
+    /// `fallback_action` of the step itself, of its `retry` or `retry_config`, or of its options.
     fn action(&mut self, report: &mut Report) -> Option<Node> {
         let own = self.step.get("retry_config").and_then(|n| n.get("fallback_action"));
         let among = self.retry.as_ref().and_then(|(entry, _)| entry.value.get("fallback_action"));
-        let action = own.or(among).cloned()?;
+        let short = self.step.get("retry").and_then(|n| n.get("fallback_action"));
+        let bare = self.step.get("fallback_action");
+        let action = bare.or(short).or(own).or(among).cloned()?;
         let given = action.as_text().unwrap_or_default();
         if ACTIONS.contains(&given) {
             return Some(action);

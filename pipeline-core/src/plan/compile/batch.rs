@@ -24,6 +24,22 @@ struct Shared<'n> {
     timeout: Option<Entry>,
 }
 
+/// Keys that a computed task may have of its own, beside those that make its prompt.
+const OF_TASK: [&str; 3] = ["model", "system_prompt", "output_to_file"];
+
+/// What a computed task says at `key`, else what all tasks share there. `None` where the shared value has templates of its
+/// own: it stays as it is.
+fn own_or_shared(key: &str, shared: Option<&Node>, span: Span) -> Option<Node> {
+    let otherwise = match shared.map(Node::as_text) {
+        None => "none".to_owned(),
+        Some(Some(text)) if !text.contains("{{") && !text.contains("{%") => {
+            serde_json::Value::from(text).to_string()
+        }
+        Some(_) => return None,
+    };
+    Some(Node::text(span, format!("{{{{ loop.item.{key} | default({otherwise}) }}}}")))
+}
+
 fn entry(key: &str, value: Node) -> Entry {
     Entry { key: key.to_owned(), key_span: value.span, value }
 }
@@ -119,7 +135,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Tasks that an expression gives: texts, or maps with `prompt` and perhaps `id`, `file`, `condition`.
+    /// Tasks that an expression gives: texts, or maps with `prompt` and perhaps `id`, `file`, `condition` and [`OF_TASK`].
     fn computed_batch(
         &mut self,
         source: &Node,
@@ -143,6 +159,13 @@ impl Compiler<'_> {
         let path = Node::text(span, "{{ loop.item.file | default('') }}");
         parts.push(file_part(span, path, Some("loop.item.file exists and loop.item.file is string")));
         if let NodeKind::Map(entries) = &mut task.kind {
+            for key in OF_TASK {
+                let shared = entries.iter().find(|e| e.key == key).map(|e| &e.value);
+                if let Some(value) = own_or_shared(key, shared, span) {
+                    entries.retain(|e| e.key != key);
+                    entries.push(entry(key, value));
+                }
+            }
             entries.retain(|e| e.key != "prompt");
             entries.push(entry("prompt", Node::new(span, NodeKind::List(parts))));
         }

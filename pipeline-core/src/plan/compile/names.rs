@@ -3,7 +3,7 @@
 //! Owns [`PipelineScope`], [`Place`] and the check of everything that an expression reads. The same rules as
 //! `schedule/names.rs` follows at run time. Next: `text.rs`, which compiles expressions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Span, closest};
@@ -65,8 +65,17 @@ pub(super) struct PipelineScope {
 /// long list.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
-    list: usize,
+    pub(super) list: usize,
     pub(super) first: usize,
+}
+
+/// A list of steps, as references find it.
+#[derive(Debug, Default)]
+pub(super) struct List {
+    /// Where each step is.
+    pub(super) names: HashMap<Arc<str>, usize>,
+    /// The fields of the values of those of which all are known.
+    pub(super) shapes: Arc<HashMap<Arc<str>, Vec<String>>>,
 }
 
 /// Where a step stands.
@@ -99,25 +108,77 @@ impl Compiler<'_> {
     /// Remembers the names of a list; at first none of them is seen.
     pub(super) fn list_of(&mut self, names: impl IntoIterator<Item = Option<Arc<str>>>) -> Seen {
         let names = names.into_iter().enumerate().filter_map(|(place, name)| Some((name?, place))).collect();
-        self.lists.push(names);
+        self.lists.push(List { names, ..List::default() });
         Seen { list: self.lists.len() - 1, first: 0 }
     }
 
     /// All steps of a list that has run.
     pub(super) fn all_of(&mut self, steps: &[Node]) -> Seen {
         let names = steps.iter().map(|s| s.get("name").and_then(Node::as_text).map(Arc::from));
-        Seen { first: steps.len(), ..self.list_of(names) }
+        let seen = self.list_of(names);
+        self.lists[seen.list].shapes = self.shapes(steps);
+        Seen { first: steps.len(), ..seen }
+    }
+
+    /// What the values of a list's steps look like, where that is known.
+    pub(super) fn shapes(&self, steps: &[Node]) -> Arc<HashMap<Arc<str>, Vec<String>>> {
+        let shapes = steps.iter().filter_map(|step| {
+            let name = step.get("name").and_then(Node::as_text)?;
+            Some((Arc::from(name), self.shape_of(step)?))
+        });
+        Arc::new(shapes.collect())
+    }
+
+    /// The fields of a step's value, where they are all known.
+    fn shape_of(&self, step: &Node) -> Option<Vec<String>> {
+        let kind = step.get("type").and_then(Node::as_text)?;
+        if step.get("on_error").is_some() {
+            return None;
+        }
+        let mut fields = match kind {
+            "for_loop" => {
+                owned(&["iterations", "results", "total_items", "completed_items", "failed_items", "success"])
+            }
+            "while_loop" => owned(&["iterations", "last", "stop_reason", "success"]),
+            // A path that a value lacks goes on in these, which may have anything inside.
+            _ => self
+                .catalog
+                .step(kind)?
+                .fields(step)
+                .filter(|all| !all.iter().any(|f| f == "data" || f == "results"))?,
+        };
+        // Every value has these, or has them when it failed and what follows runs all the same.
+        fields.extend(owned(&["result", "status", "success", "error"]));
+        Some(fields)
+    }
+
+    /// A field that the value of a step cannot have.
+    fn check_field(&mut self, read: &Read, name: &str, span: Span, place: &Place) {
+        let Some(field) = read.path.get(1).cloned() else { return };
+        let is_in = |seen: &&Seen| self.lists[seen.list].names.get(name).is_some_and(|at| *at < seen.first);
+        // The innermost list that has the name is the one that is read.
+        let Some(seen) = place.visible.iter().rev().find(is_in) else { return };
+        let Some(fields) = self.lists[seen.list].shapes.get(name) else { return };
+        if fields.contains(&field) {
+            return;
+        }
+        let known = fields.clone();
+        self.unknown("E0212", &format!("the value of `{name}` has no field `{field}`"), &field, &known, span);
     }
 
     fn sees(&self, place: &Place, name: &str) -> bool {
-        let is_in = |seen: &Seen| self.lists[seen.list].get(name).is_some_and(|at| *at < seen.first);
+        let is_in = |seen: &Seen| self.lists[seen.list].names.get(name).is_some_and(|at| *at < seen.first);
         place.visible.iter().any(is_in)
     }
 
     fn seen(&self, place: &Place) -> Vec<String> {
         let names = |seen: &Seen| {
             let first = seen.first;
-            self.lists[seen.list].iter().filter(move |(_, at)| **at < first).map(|(name, _)| name.to_string())
+            self.lists[seen.list]
+                .names
+                .iter()
+                .filter(move |(_, at)| **at < first)
+                .map(|(name, _)| name.to_string())
         };
         place.visible.iter().flat_map(names).collect()
     }
@@ -135,6 +196,7 @@ impl Compiler<'_> {
     fn check_read(&mut self, read: &Read, span: Span, place: &Place) {
         match (read.root.as_str(), read.field.as_deref()) {
             ("steps", Some(name)) if !self.sees(place, name) => self.unseen_step(name, span, place),
+            ("steps", Some(name)) => self.check_field(read, name, span, place),
             ("inputs", Some(name)) => self.check_input(name, span),
             ("state" | "variables", Some(name)) => {
                 let is_known = self.scope.state.contains(name) || place.bound.iter().any(|b| b == name);

@@ -55,6 +55,8 @@ impl Compiler<'_> {
             retry.jitter = jitter;
         }
         let on = keys.texts("on", report);
+        // Read by `normalise/model/robust.rs`; what is no model step is told in `steps.rs`.
+        keys.know(&["fallback_action"]);
         keys.finish("`retry`", self.options.lenient, &mut self.report);
         self.kinds(&mut retry, &on);
         retry

@@ -94,8 +94,11 @@ impl Compiler<'_> {
         let mut steps = Vec::with_capacity(items.len());
         let mut place = place.clone();
         let own = place.visible.len();
+        let shapes = self.shapes(items);
         if needs.is_none() {
-            place.visible.push(self.list_of(names.iter().cloned()));
+            let seen = self.list_of(names.iter().cloned());
+            self.lists[seen.list].shapes = Arc::clone(&shapes);
+            place.visible.push(seen);
         }
         for (index, item) in items.iter().enumerate() {
             if let Some(needs) = &needs {
@@ -103,6 +106,7 @@ impl Compiler<'_> {
                 place.visible.truncate(own);
                 let count = needed.len();
                 let mut seen = self.list_of(needed);
+                self.lists[seen.list].shapes = Arc::clone(&shapes);
                 seen.first = count;
                 place.visible.push(seen);
                 place.previous = None;
@@ -423,7 +427,9 @@ impl Compiler<'_> {
 
     /// Only model steps have answers that something can stand in for.
     fn check_fallback_action(&mut self, node: &Node, written: &str) {
-        let action = node.get("retry_config").and_then(|n| n.entry("fallback_action"));
+        let within =
+            ["retry_config", "retry"].into_iter().find_map(|key| node.get(key)?.entry("fallback_action"));
+        let action = within.or_else(|| node.entry("fallback_action"));
         if let Some(entry) = action.filter(|_| !normalise::is_model(written)) {
             let message = format!("a `{written}` step has no `fallback_action`");
             let finding = Diagnostic::error("E0101", entry.key_span, message);
