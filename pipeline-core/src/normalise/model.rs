@@ -250,7 +250,7 @@ impl Model<'_> {
                 self.set("prompt", &Entry { value, ..entry.clone() });
             }
             // Gathered already, or added at the end.
-            "claude_options" | "options" | "preset" | "file" => {}
+            "claude_options" | "options" | "preset" | "file" | "fallback_action" => {}
             "token_budget" => self.token_budget(entry, report),
             "functions" | "tools" => self.functions(entry, report),
             "schema" | "output_schema" => self.set("output_schema", entry),
@@ -259,8 +259,6 @@ impl Model<'_> {
             "memory_config" | "enable_context_management" => {
                 self.options(std::slice::from_ref(entry), Origin::File, report);
             }
-            // Read where the ways of a step are put together, in `robust.rs`.
-            "fallback_action" => {}
             "fallback" => self.fallback = Some(entry.clone()),
             "fallback_model" => self.fallback_model = Some(entry.clone()),
             key if SAME.contains(&key) => self.set(key, entry),
