@@ -49,7 +49,9 @@ fn the_compiler_knows_every_key_of_a_control_form_and_no_other() {
             checked += 1;
         }
         let mut step = json!({"name": "form", "type": name, "no_such_key": 1});
-        required.iter().for_each(|key| step[*key] = example(key));
+        for key in &required {
+            step[*key] = example(key);
+        }
         let file = json!({"workflow": {"name": "t", "steps": [step]}});
         scratch.write("form.json", &file.to_string());
         let found = scratch.run(&["check", "form.json", "--json"]);

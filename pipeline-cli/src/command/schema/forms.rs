@@ -120,6 +120,169 @@ const STEPS_OF_TURN: Key = required(
     r#"[{"name": "turn", "type": "test_echo", "value": 1}]"#,
 );
 
+fn parallel_keys() -> Vec<Key> {
+    vec![
+        key(
+            "steps",
+            Form::Steps,
+            "Branches of one step each, all at once; none sees another.",
+            r#"[{"name": "branch", "type": "test_echo", "value": 1}]"#,
+        ),
+        key(
+            "branches",
+            Form::Map,
+            "In the place of `steps`: names, each with a list of steps.",
+            r#"{"left": [{"name": "branch", "type": "test_echo", "value": 1}]}"#,
+        ),
+        MAX_PARALLEL,
+        ON_FAILURE,
+    ]
+}
+
+fn for_loop_keys() -> Vec<Key> {
+    vec![
+        required(
+            "data_source",
+            Form::ListOrExpression,
+            "The items: a list, or an expression that comes to one.",
+            "\"range(2)\"",
+        ),
+        key("iterator", Form::Text, "A name for the item: `loop.NAME`, beside `loop.item`.", "\"n\""),
+        STEPS_OF_TURN,
+        key(
+            "parallel",
+            Form::Flag,
+            "Turns run at once. Default false. They mean the same either way.",
+            "true",
+        ),
+        MAX_PARALLEL,
+        key(
+            "reduce",
+            Form::Map,
+            "How a variable that turns write at once is merged: `append`, `sum`, `merge`, `last`, `max` or `min`.",
+            r#"{"total": "sum"}"#,
+        ),
+        key(
+            "break_on_error",
+            Form::Flag,
+            "Whether the first turn that fails ends the loop, which fails. Default true.",
+            "false",
+        ),
+        key(
+            "break_condition",
+            Form::Condition,
+            "Ends the loop after the turn in which it holds.",
+            "\"loop.index > 5\"",
+        ),
+        key(
+            "continue_condition",
+            Form::Condition,
+            "Leaves a turn out, before its body, when it holds.",
+            "\"loop.index == 1\"",
+        ),
+        key("max_iterations", Form::Count, "No more turns than that.", "10"),
+    ]
+}
+
+fn while_loop_keys() -> Vec<Key> {
+    vec![
+        key(
+            "condition",
+            Form::Condition,
+            "A turn is made as long as it holds; asked before each turn. One of `condition` and `until` is needed.",
+            "\"loop.index < 1\"",
+        ),
+        key(
+            "until",
+            Form::Condition,
+            "The loop ends when it holds; asked after each turn.",
+            "\"loop.index >= 1\"",
+        ),
+        STEPS_OF_TURN,
+        key("max_iterations", Form::Count, "Most turns. Default 100.", "10"),
+        key(
+            "on_max_iterations",
+            Form::Word(&["fail", "accept"]),
+            "What it is when the turns are used up and the condition still holds. Default `fail`.",
+            "\"accept\"",
+        ),
+    ]
+}
+
+fn switch_keys() -> Vec<Key> {
+    vec![
+        required("expression", Form::Expression, "The value that the cases are compared with.", "\"'a'\""),
+        required(
+            "cases",
+            Form::Map,
+            "Values, each with the list of steps that then runs.",
+            r#"{"a": [{"name": "case", "type": "test_echo", "value": 1}]}"#,
+        ),
+        key(
+            "default",
+            Form::Steps,
+            "The steps when no case fits.",
+            r#"[{"name": "other", "type": "test_echo", "value": 1}]"#,
+        ),
+    ]
+}
+
+fn pipeline_keys() -> Vec<Key> {
+    vec![
+        key(
+            "pipeline_file",
+            Form::Text,
+            "The child's file, relative to this file. One of the three is needed.",
+            "\"child.yaml\"",
+        ),
+        key(
+            "pipeline",
+            Form::Map,
+            "The child, written in place.",
+            r#"{"name": "c", "steps": [{"name": "s", "type": "test_echo", "value": 1}]}"#,
+        ),
+        key(
+            "pipeline_ref",
+            Form::Text,
+            "The child's name in the library. Recursion goes through here.",
+            "\"child\"",
+        ),
+        key("inputs", Form::Map, "Values of the child's inputs, by name.", "{}"),
+        key(
+            "outputs",
+            Form::List,
+            "Which outputs of the child its value has: names, or `{path, as}`. All when it is left out.",
+            r#"["s"]"#,
+        ),
+        key(
+            "config",
+            Form::Map,
+            "`inherit_context`, `inherit_providers`, `inherit_functions`, `workspace_dir`, `timeout_seconds`, \
+                     `max_retries`, `continue_on_error`, `max_depth` (10), `max_total_steps` (1000).",
+            r#"{"max_depth": 3}"#,
+        ),
+    ]
+}
+
+fn approval_keys() -> Vec<Key> {
+    vec![
+        required("message", Form::Text, "The question.", "\"Go on?\""),
+        key(
+            "choices",
+            Form::List,
+            "The answers to choose from. Not together with `schema`.",
+            r#"["yes", "no"]"#,
+        ),
+        key("schema", Form::Map, "JSON Schema that the answer must fit.", r#"{"type": "string"}"#),
+        key(
+            "default",
+            Form::Expression,
+            "The answer when nobody gives one before the `timeout` of the step.",
+            "\"no\"",
+        ),
+    ]
+}
+
 /// Every control form with its keys; keys that all steps have are not repeated.
 pub fn forms() -> Vec<(&'static str, Vec<Key>)> {
     let batch = |tasks: &'static str| {
@@ -129,176 +292,14 @@ pub fn forms() -> Vec<(&'static str, Vec<Key>)> {
         keys
     };
     vec![
-        (
-            "parallel",
-            vec![
-                key(
-                    "steps",
-                    Form::Steps,
-                    "Branches of one step each, all at once; none sees another.",
-                    r#"[{"name": "branch", "type": "test_echo", "value": 1}]"#,
-                ),
-                key(
-                    "branches",
-                    Form::Map,
-                    "In the place of `steps`: names, each with a list of steps.",
-                    r#"{"left": [{"name": "branch", "type": "test_echo", "value": 1}]}"#,
-                ),
-                MAX_PARALLEL,
-                ON_FAILURE,
-            ],
-        ),
+        ("parallel", parallel_keys()),
         ("parallel_claude", batch("parallel_tasks")),
         ("claude_batch", batch("tasks")),
-        (
-            "for_loop",
-            vec![
-                required(
-                    "data_source",
-                    Form::ListOrExpression,
-                    "The items: a list, or an expression that comes to one.",
-                    "\"range(2)\"",
-                ),
-                key("iterator", Form::Text, "A name for the item: `loop.NAME`, beside `loop.item`.", "\"n\""),
-                STEPS_OF_TURN,
-                key(
-                    "parallel",
-                    Form::Flag,
-                    "Turns run at once. Default false. They mean the same either way.",
-                    "true",
-                ),
-                MAX_PARALLEL,
-                key(
-                    "reduce",
-                    Form::Map,
-                    "How a variable that turns write at once is merged: `append`, `sum`, `merge`, `last`, `max` or `min`.",
-                    r#"{"total": "sum"}"#,
-                ),
-                key(
-                    "break_on_error",
-                    Form::Flag,
-                    "Whether the first turn that fails ends the loop, which fails. Default true.",
-                    "false",
-                ),
-                key(
-                    "break_condition",
-                    Form::Condition,
-                    "Ends the loop after the turn in which it holds.",
-                    "\"loop.index > 5\"",
-                ),
-                key(
-                    "continue_condition",
-                    Form::Condition,
-                    "Leaves a turn out, before its body, when it holds.",
-                    "\"loop.index == 1\"",
-                ),
-                key("max_iterations", Form::Count, "No more turns than that.", "10"),
-            ],
-        ),
-        (
-            "while_loop",
-            vec![
-                key(
-                    "condition",
-                    Form::Condition,
-                    "A turn is made as long as it holds; asked before each turn. One of `condition` and `until` is needed.",
-                    "\"loop.index < 1\"",
-                ),
-                key(
-                    "until",
-                    Form::Condition,
-                    "The loop ends when it holds; asked after each turn.",
-                    "\"loop.index >= 1\"",
-                ),
-                STEPS_OF_TURN,
-                key("max_iterations", Form::Count, "Most turns. Default 100.", "10"),
-                key(
-                    "on_max_iterations",
-                    Form::Word(&["fail", "accept"]),
-                    "What it is when the turns are used up and the condition still holds. Default `fail`.",
-                    "\"accept\"",
-                ),
-            ],
-        ),
-        (
-            "switch",
-            vec![
-                required(
-                    "expression",
-                    Form::Expression,
-                    "The value that the cases are compared with.",
-                    "\"'a'\"",
-                ),
-                required(
-                    "cases",
-                    Form::Map,
-                    "Values, each with the list of steps that then runs.",
-                    r#"{"a": [{"name": "case", "type": "test_echo", "value": 1}]}"#,
-                ),
-                key(
-                    "default",
-                    Form::Steps,
-                    "The steps when no case fits.",
-                    r#"[{"name": "other", "type": "test_echo", "value": 1}]"#,
-                ),
-            ],
-        ),
-        (
-            "pipeline",
-            vec![
-                key(
-                    "pipeline_file",
-                    Form::Text,
-                    "The child's file, relative to this file. One of the three is needed.",
-                    "\"child.yaml\"",
-                ),
-                key(
-                    "pipeline",
-                    Form::Map,
-                    "The child, written in place.",
-                    r#"{"name": "c", "steps": [{"name": "s", "type": "test_echo", "value": 1}]}"#,
-                ),
-                key(
-                    "pipeline_ref",
-                    Form::Text,
-                    "The child's name in the library. Recursion goes through here.",
-                    "\"child\"",
-                ),
-                key("inputs", Form::Map, "Values of the child's inputs, by name.", "{}"),
-                key(
-                    "outputs",
-                    Form::List,
-                    "Which outputs of the child its value has: names, or `{path, as}`. All when it is left out.",
-                    r#"["s"]"#,
-                ),
-                key(
-                    "config",
-                    Form::Map,
-                    "`inherit_context`, `inherit_providers`, `inherit_functions`, `workspace_dir`, `timeout_seconds`, \
-                     `max_retries`, `continue_on_error`, `max_depth` (10), `max_total_steps` (1000).",
-                    r#"{"max_depth": 3}"#,
-                ),
-            ],
-        ),
-        (
-            "approval",
-            vec![
-                required("message", Form::Text, "The question.", "\"Go on?\""),
-                key(
-                    "choices",
-                    Form::List,
-                    "The answers to choose from. Not together with `schema`.",
-                    r#"["yes", "no"]"#,
-                ),
-                key("schema", Form::Map, "JSON Schema that the answer must fit.", r#"{"type": "string"}"#),
-                key(
-                    "default",
-                    Form::Expression,
-                    "The answer when nobody gives one before the `timeout` of the step.",
-                    "\"no\"",
-                ),
-            ],
-        ),
+        ("for_loop", for_loop_keys()),
+        ("while_loop", while_loop_keys()),
+        ("switch", switch_keys()),
+        ("pipeline", pipeline_keys()),
+        ("approval", approval_keys()),
         ("break", Vec::new()),
         ("continue", Vec::new()),
     ]
