@@ -116,7 +116,8 @@ pub struct MockServer {
     /// Port on 127.0.0.1; 0 takes any that is free
     #[arg(long, default_value_t = 0, value_name = "PORT")]
     pub port: u16,
-    /// What to answer: a file of mock rules
+    /// What to answer: a file of mock rules; their steps and counts of calls follow the header `x-pipeline-step`, which
+    /// this program sends to servers on this machine
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
     /// Most requests a minute; past them, status 429 with the wait

@@ -5,6 +5,10 @@
 
 use pipeline_core::provider::{Capabilities, ProviderKind};
 
+/// Tells a server on this machine which step of a run makes a request, so that a mock's rules for steps hold. It goes to no
+/// other machine: names of steps are nobody's business there.
+pub(crate) const STEP_HEADER: &str = "x-pipeline-step";
+
 /// `claude_options` that the Claude agent CLI honours. What becomes a key of the step (`model`, `max_turns`) or steers this
 /// program (`timeout_ms`, `retry_config`) is not among them.
 pub(crate) const CLAUDE_OPTIONS: &[&str] = &[

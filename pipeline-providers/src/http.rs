@@ -156,6 +156,10 @@ impl Provider for HttpProvider {
         headers.extend(
             self.settings.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())),
         );
+        let step = cx.key.path.as_str();
+        if self.settings.is_local() && !step.chars().any(char::is_control) {
+            headers.push((backend::STEP_HEADER.to_owned(), step.to_owned()));
+        }
         let clock = stream::Clock::new(cx.deadline, &self.settings);
         let response = clock.first(self.transport.post(&url, headers, bytes)).await.map_err(fail)?;
         let answer = stream::Answer {

@@ -146,13 +146,20 @@ impl MockProvider {
         })
     }
 
-    /// What a server that stands for this backend says to a request which no step made.
+    /// What a server that stands for this backend says to a request of `step`, or of one that did not say its name.
     #[cfg(feature = "mock-server")]
-    pub(crate) fn say(&self, request: &ModelRequest, model: &str) -> Result<Said, StepError> {
-        let call = CallFacts { path: "server", prompt: &prompt(request), provider: &self.name, model };
-        let rule = self.rules.choose(&call, &[]).and_then(|index| self.rules.rules.get(index));
+    pub(crate) fn say(&self, request: &ModelRequest, model: &str, step: &str) -> Result<Said, StepError> {
+        let call = CallFacts { path: step, prompt: &prompt(request), provider: &self.name, model };
+        let (number, chosen) = if self.rules.count_calls() {
+            self.log.serve(step, |past| self.rules.choose(&call, past))
+        } else {
+            (1, self.rules.choose(&call, &[]))
+        };
+        let rule = chosen.and_then(|index| self.rules.rules.get(index));
         let (input, output) = rule.map_or((None, None), |r| (r.input_tokens, r.output_tokens));
-        let said = |text, calls, error| Said { text, calls, error, input, output };
+        let (low, high) = rule.map_or((0, 0), |r| r.delay_ms);
+        let delay_ms = Dice::new(self.rules.seed, &format!("{step} delay {number}")).between(low, high);
+        let said = |text, calls, error| Said { text, calls, error, input, output, delay_ms };
         match rule.map(|r| &r.answer) {
             Some(Scripted::Error { kind, retry_after_ms, message }) => {
                 let message = message
@@ -164,7 +171,7 @@ impl MockProvider {
                 Ok(said(text.clone().unwrap_or_default(), function_calls.clone(), None))
             }
             Some(Scripted::BuiltIn) | None => {
-                let (text, calls) = self.built_in(request, "server", self.rules.seed)?;
+                let (text, calls) = self.built_in(request, step, self.rules.seed)?;
                 Ok(said(text, calls, None))
             }
         }
@@ -215,6 +222,8 @@ pub(crate) struct Said {
     pub(crate) error: Option<(ErrorKind, Option<u64>, String)>,
     pub(crate) input: Option<u64>,
     pub(crate) output: Option<u64>,
+    /// Milliseconds before any of it is said.
+    pub(crate) delay_ms: u64,
 }
 
 #[async_trait]

@@ -30,7 +30,8 @@ use serde_json::{Map, Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::mock::{MockProvider, MockRules, Said};
+use crate::backend::STEP_HEADER;
+use crate::mock::{CallLog, MockProvider, MockRules, Said};
 use crate::server::http1::{Connection, Request};
 use crate::server::limits::Limits;
 use crate::server::reply::{Asked, Figures, Reply, Wrong};
@@ -64,6 +65,7 @@ pub struct MockServer {
 
 struct Shared {
     rules: Arc<MockRules>,
+    calls: Arc<CallLog>,
     state: Mutex<State>,
 }
 
@@ -90,7 +92,8 @@ impl MockServer {
             kept: HashSet::new(),
             count: 0,
         };
-        let shared = Arc::new(Shared { rules: options.rules, state: Mutex::new(state) });
+        let shared =
+            Arc::new(Shared { rules: options.rules, calls: Arc::default(), state: Mutex::new(state) });
         Ok(Self { listener, address, shared })
     }
 
@@ -179,7 +182,8 @@ impl Shared {
         stream.set_nodelay(true)?;
         let mut connection = Connection::new(stream);
         while let Some(request) = connection.request().await? {
-            if !self.answer(&mut connection, &request).await? {
+            let is_last = request.header("connection").is_some_and(|c| c.eq_ignore_ascii_case("close"));
+            if !self.answer(&mut connection, &request).await? || is_last {
                 return Ok(());
             }
         }
@@ -319,7 +323,7 @@ impl Shared {
         };
         let step = match scripted {
             Some(step) => step,
-            None => self.by_rules(format, &asked),
+            None => self.by_rules(format, &asked, request.header(STEP_HEADER).unwrap_or("server")),
         };
         headers.extend(step.headers.clone());
         if step.delay > 0.0 {
@@ -360,16 +364,17 @@ impl Shared {
     }
 
     /// What the rules say to a request, else what the mock says by itself.
-    fn by_rules(&self, format: Format, asked: &Asked) -> Step {
-        let mock = MockProvider::new(format.provider(), Arc::clone(&self.rules));
-        let said = match mock.say(&asked.request, &asked.model) {
+    fn by_rules(&self, format: Format, asked: &Asked, step: &str) -> Step {
+        let mock = MockProvider::sharing(format.provider(), Arc::clone(&self.rules), Arc::clone(&self.calls));
+        let said = match mock.say(&asked.request, &asked.model, step) {
             Ok(said) => said,
             Err(error) => {
                 let error = json!({"message": error.message}).as_object().cloned().unwrap_or_default();
                 return Step { status: Some(400), error, ..Step::default() };
             }
         };
-        let Said { text, calls, error, input, output } = said;
+        let Said { text, calls, error, input, output, delay_ms } = said;
+        let delay = Duration::from_millis(delay_ms).as_secs_f64();
         if let Some((kind, retry_after_ms, message)) = error {
             let (status, code) = status_of(kind, format);
             let mut words = Map::new();
@@ -383,7 +388,7 @@ impl Shared {
                 headers.insert("retry-after".to_owned(), json!(ms.div_ceil(1000)));
                 words.insert("retryDelay".to_owned(), json!(format!("{}s", ms as f64 / 1000.0)));
             }
-            return Step { status: Some(status), error: words, headers, ..Step::default() };
+            return Step { status: Some(status), error: words, headers, delay, ..Step::default() };
         }
         let tools = calls.into_iter().map(|c| Tool { id: None, name: c.name, input: c.arguments }).collect();
         let mut usage = Map::new();
@@ -394,7 +399,7 @@ impl Shared {
         };
         usage.extend(input.map(|n| (names.0.to_owned(), json!(n))));
         usage.extend(output.map(|n| (names.1.to_owned(), json!(n))));
-        Step { text: Some(text), tools, usage, ..Step::default() }
+        Step { text: Some(text), tools, usage, delay, ..Step::default() }
     }
 
     fn answer_of(

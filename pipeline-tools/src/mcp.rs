@@ -5,6 +5,7 @@
 //! without the server. One that hangs, dies or floods fails the call and nothing else. Must not know the registry.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,10 +20,10 @@ use pipeline_core::tool::{Tool, ToolOutput, ToolSpec, unknown};
 use pipeline_core::value::Value;
 use reqwest::header::{HeaderName, HeaderValue};
 use rmcp::model::{CallToolRequestParams, CallToolResponse, CallToolResult, ErrorCode};
-use rmcp::service::{RoleClient, RunningService};
-use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::service::{ClientInitializeError, RoleClient, RunningService};
 use rmcp::transport::async_rw::AsyncRwTransport;
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
+use rmcp::transport::{DynamicTransportError, StreamableHttpClientTransport};
 use rmcp::{ServiceError, ServiceExt};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -283,8 +284,11 @@ impl Slot {
         let service = match tokio::time::timeout_at(patience(cx), ().serve(transport)).await {
             Ok(Ok(service)) => service,
             Ok(Err(error)) => {
-                let message = format!("{place} cannot be reached: {error}");
-                return Err(StepError::new(ErrorKind::Network, message));
+                let kind = match &error {
+                    ClientInitializeError::TransportError { error, .. } => transport_kind(error),
+                    _ => ErrorKind::Network,
+                };
+                return Err(StepError::new(kind, format!("{place} cannot be reached: {}", chain(&error))));
             }
             Err(_) => return Err(self.never_answered(&tail)),
         };
@@ -312,7 +316,11 @@ impl Slot {
                 .details(json!({ "code": said.code.0, "data": said.data }));
         }
         self.forget(connection).await;
-        StepError::new(ErrorKind::Network, format!("the MCP server `{}` {what}: {error}", self.name))
+        let kind = match error {
+            ServiceError::TransportSend(error) => transport_kind(error),
+            _ => ErrorKind::Network,
+        };
+        StepError::new(kind, format!("the MCP server `{}` {what}: {}", self.name, chain(error)))
             .help("the next call starts it again")
             .details(json!({ "stderr": connection.tail.text() }))
     }
@@ -443,6 +451,32 @@ impl McpTool {
         let data = result.structured_content.clone().unwrap_or_default();
         Ok(ToolOutput { content, data })
     }
+}
+
+/// What a caller should do about a connection that failed: HTTP says it by a status.
+fn transport_kind(error: &DynamicTransportError) -> ErrorKind {
+    match error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
+        Some(StreamableHttpError::AuthRequired(_)) => ErrorKind::Auth,
+        Some(StreamableHttpError::InsufficientScope(_)) => ErrorKind::Denied,
+        Some(StreamableHttpError::HttpStatus(told)) if told.status == 429 => ErrorKind::RateLimited,
+        Some(StreamableHttpError::HttpStatus(_)) => ErrorKind::Server,
+        _ => ErrorKind::Network,
+    }
+}
+
+/// An error with its causes, each said once.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// How long a server is waited for while it starts.

@@ -9,3 +9,5 @@ mod hazards;
 mod tools;
 #[cfg(feature = "mcp")]
 mod mcp;
+#[cfg(feature = "mcp")]
+mod mcp_http;

@@ -6,24 +6,21 @@
 //! Must not know any crate of the workspace.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::clock::timed;
+use crate::loopback::{Background, ask, document, ended, failed, npm_install, scratch, wait_for};
 use crate::repo::{Repo, is_installed};
 use crate::report::{self, Verdict};
 
 /// The package of the CLI.
 const PACKAGE: &str = "@anthropic-ai/claude-code";
-
-/// Looks for something this often, a tenth of a second apart.
-const PATIENCE: u32 = 600;
 
 struct Tour {
     pipeline: PathBuf,
@@ -31,17 +28,6 @@ struct Tour {
     bin: PathBuf,
     root: PathBuf,
     port: u16,
-}
-
-/// The server; ended when dropped.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Runs the tour with the fake server at `server`.
@@ -60,12 +46,7 @@ pub fn run(repo: &Repo, server: Option<&str>) -> Result<Verdict> {
     };
     let pipeline = repo.build_binary(false)?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let started = Command::new("python3")
-        .args([server, "--port", &port.to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let _server = Server(started.context("the server does not start")?);
+    let _server = Background::start(Command::new("python3").args([server, "--port", &port.to_string()]))?;
     let tour = Tour { pipeline, bin, root, port };
     wait_for("the server", || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
     let version = Command::new(tour.bin.join("claude")).arg("--version").output()?;
@@ -73,7 +54,7 @@ pub fn run(repo: &Repo, server: Option<&str>) -> Result<Verdict> {
     let mut rows = vec![report::row(["case", "seconds", "what was seen"])];
     let mut problems = Vec::new();
     for (name, case) in CASES {
-        let (outcome, took) = timed(|| case(&tour, &tour.scratch(name)?));
+        let (outcome, took) = timed(|| case(&tour, &scratch(&tour.root, name)?));
         let seen = outcome.unwrap_or_else(|error| {
             problems.push(format!("{name}: {error:#}"));
             "FAILED".to_owned()
@@ -92,9 +73,7 @@ fn install(root: &Path) -> Result<Option<PathBuf>> {
         scope.filter_map(|e| Some(e.ok()?.path())).find(|dir| dir.join("claude").is_file())
     };
     if find().is_none() {
-        fs::create_dir_all(&npm)?;
-        let args = ["install", "--no-audit", "--no-fund", "--ignore-scripts", PACKAGE];
-        Command::new("npm").args(args).current_dir(&npm).output()?;
+        npm_install(&npm, &[PACKAGE])?;
     }
     Ok(find())
 }
@@ -188,15 +167,6 @@ fn cancelled(tour: &Tour, dir: &Path) -> Result<String> {
 }
 
 impl Tour {
-    fn scratch(&self, name: &str) -> Result<PathBuf> {
-        let dir = self.root.join("runs").join(name.replace(' ', "-"));
-        if dir.exists() {
-            fs::remove_dir_all(&dir)?;
-        }
-        fs::create_dir_all(&dir)?;
-        Ok(dir)
-    }
-
     fn command(&self, dir: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(&self.pipeline);
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.bin.display());
@@ -227,14 +197,14 @@ impl Tour {
 
     /// The model's next answers; what was asked before is forgotten.
     fn script(&self, answers: &Value) -> Result<()> {
-        self.http("POST", "/__log", &json!([]))?;
-        self.http("POST", "/__script", answers)?;
+        ask(self.port, "POST", "/__log", &json!([]))?;
+        ask(self.port, "POST", "/__script", answers)?;
         Ok(())
     }
 
     /// Requests to the model, oldest first.
     fn log(&self) -> Result<Vec<Value>> {
-        let log = self.http("GET", "/__log", &Value::Null)?;
+        let log = ask(self.port, "GET", "/__log", &Value::Null)?;
         let all = log.as_array().cloned().unwrap_or_default();
         let is_call = |e: &Value| e["path"].as_str().is_some_and(|p| p.starts_with("/v1/messages"));
         Ok(all.into_iter().filter(is_call).collect())
@@ -247,22 +217,6 @@ impl Tour {
         let text = messages.to_string();
         ensure!(text.contains("remember 7") && text.contains("what was it"), "{text}");
         Ok(format!("the last call has {} messages", messages.as_array().map_or(0, Vec::len)))
-    }
-
-    fn http(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let text = String::from_utf8_lossy(&answer);
-        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        serde_json::from_str(body).with_context(|| format!("{method} {path}: {text}"))
     }
 }
 
@@ -278,24 +232,6 @@ fn tool(name: &str, input: &Value) -> Value {
     json!({"tools": [{"name": name, "input": input}]})
 }
 
-fn document(run: &Output) -> Result<Value> {
-    serde_json::from_slice(&run.stdout).with_context(|| String::from_utf8_lossy(&run.stderr).into_owned())
-}
-
-fn ended(run: &Output, code: i32) -> Result<()> {
-    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    ensure!(run.status.code() == Some(code), "ended with {}: {err}\n{out}", run.status);
-    Ok(())
-}
-
-/// The run failed with an error of that kind.
-fn failed(run: &Output, kind: &str) -> Result<String> {
-    ended(run, 1)?;
-    let error = document(run)?["error"].clone();
-    ensure!(error["kind"] == kind, "{error}");
-    Ok(format!("{kind}: {}", error["message"].as_str().unwrap_or_default()))
-}
-
 /// Living processes that belong to a run in that folder.
 fn marked(dir: &Path) -> usize {
     let mark = format!("PIPELINE_AGENT_STEP={}", dir.display());
@@ -309,14 +245,4 @@ fn marked(dir: &Path) -> usize {
 
 fn nothing_left(dir: &Path) -> Result<()> {
     wait_for("the end of all processes", || marked(dir) == 0)
-}
-
-fn wait_for(what: &str, is_there: impl Fn() -> bool) -> Result<()> {
-    for _ in 0..PATIENCE {
-        if is_there() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    bail!("{what} did not come")
 }

@@ -14,7 +14,9 @@ mod deps;
 mod codegen;
 mod conformance;
 mod compare_code;
+mod loopback;
 mod claude_tour;
+mod mcp_tour;
 mod referee;
 mod publish;
 mod targets;
@@ -43,6 +45,7 @@ Tasks:
                       what codebase_query finds, against the parsers of Python and TypeScript and ctags; fetches sources
   claude-tour [--server SCRIPT]
                       the real agent CLI, fetched from its registry, driven by the program against a fake server
+  mcp-tour            servers of tools, fetched from their registry, listed and called by the program; two transports
   referee [SCRIPT]    the vendors' own Python clients judge `pipeline mock-server`; fetches them
   targets             the program compiles for macOS and Windows, where their standard libraries are installed
   stages              the stages of ci";
@@ -59,6 +62,7 @@ enum Task {
     Conformance { folder: Option<String>, release: bool },
     CompareCode { release: bool },
     ClaudeTour { server: Option<String> },
+    McpTour,
     Referee { script: Option<String> },
     Targets,
 }
@@ -89,6 +93,7 @@ fn parse(args: &[String]) -> Result<Task> {
         "conformance" => Task::Conformance { folder: None, release: false },
         "compare-code" => Task::CompareCode { release: false },
         "claude-tour" => Task::ClaudeTour { server: None },
+        "mcp-tour" => Task::McpTour,
         "referee" => Task::Referee { script: None },
         "targets" => Task::Targets,
         other => bail!("there is no task `{other}`\n\n{USAGE}"),
@@ -145,6 +150,7 @@ fn perform(task: Task) -> Result<bool> {
             conformance::run(&Repo::find()?, folder.as_deref(), release)?
         }
         Task::ClaudeTour { server } => claude_tour::run(&Repo::find()?, server.as_deref())?,
+        Task::McpTour => mcp_tour::run(&Repo::find()?)?,
         Task::CompareCode { release } => compare_code::run(&Repo::find()?, release)?,
     };
     match verdict {

@@ -4,12 +4,12 @@
 //! as its argument and ends with 0 when it is satisfied; without one it is `xtask/referee.py`. What our providers talk to in
 //! tests is so shown to be the true format. Must not know what a script asks.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use crate::loopback::Background;
 use crate::repo::{Repo, is_installed};
 use crate::report::{self, Verdict};
 
@@ -36,8 +36,8 @@ pub fn run(repo: &Repo, script: Option<&str>) -> Result<Verdict> {
         }
     }
     let binary = repo.build_binary(false)?;
-    let mut server = Server::start(&binary)?;
-    let address = server.address()?;
+    let (_server, port) = Background::mock_server(&binary, &[])?;
+    let address = format!("http://127.0.0.1:{port}");
     let script = script.map_or_else(|| repo.root().join("xtask/referee.py"), |s| repo.root().join(s));
     let status = Command::new(&python).arg(&script).arg(&address).status();
     let status = status.with_context(|| format!("cannot run {}", script.display()))?;
@@ -52,31 +52,4 @@ pub fn run(repo: &Repo, script: Option<&str>) -> Result<Verdict> {
 fn works(program: &Path, args: &[&str]) -> bool {
     let ended = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::null()).status();
     ended.is_ok_and(|status| status.success())
-}
-
-/// The server; it ends with this.
-struct Server(Child);
-
-impl Server {
-    fn start(binary: &Path) -> Result<Self> {
-        let mut command = Command::new(binary);
-        command.args(["mock-server", "--quiet"]).stdin(Stdio::null()).stdout(Stdio::piped());
-        Ok(Self(command.spawn().context("cannot start the mock server")?))
-    }
-
-    /// The first line that it prints.
-    fn address(&mut self) -> Result<String> {
-        let stdout = self.0.stdout.take().context("the mock server has no standard output")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).context("the mock server printed no address")?;
-        Ok(line.trim().to_owned())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.0.kill();
-        let _reaped = self.0.wait();
-    }
 }

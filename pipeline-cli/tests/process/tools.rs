@@ -42,6 +42,23 @@ fn tools_are_listed_shown_and_called() {
     assert_eq!(run["outputs"]["two"]["data"], 5);
 }
 
+/// Naive: what a workflow says of its servers and hooks is an option of every Claude step, which a service does not have.
+#[test]
+fn servers_and_hooks_of_a_workflow_are_for_services_too() {
+    let scratch = Scratch::new();
+    let file = |more: &str| {
+        format!(
+            "workflow:\n  name: t\n  providers: {{claude: {{kind: anthropic}}}}\n  mcp_servers: {{files: {{command: no-such-server}}}}\n  hooks: {{pre_tool_use: [{{hooks: [audit_tool]}}]}}\n  steps:\n    - {{name: a, type: claude, prompt: hi{more}}}\n"
+        )
+    };
+    scratch.write("t.yaml", &file(""));
+    let checked = scratch.run(&["check", "t.yaml"]);
+    assert_eq!(checked.code, Some(0), "{}", checked.stdout);
+    scratch.write("t.yaml", &file(", claude_options: {hooks: {}, mcp_servers: {x: {command: y}}}"));
+    let own = scratch.run(&["check", "t.yaml"]);
+    assert!(own.code == Some(2) && own.stdout.contains("has no option `mcp_servers`"), "{}", own.stdout);
+}
+
 #[test]
 fn sessions_of_an_empty_state_directory_are_none() {
     let scratch = Scratch::new();

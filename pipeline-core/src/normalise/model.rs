@@ -129,8 +129,11 @@ impl Model<'_> {
             self.preset(chosen, report);
         }
         if is_claude {
-            let around = self.around;
-            self.options(around.agent, Origin::File, report);
+            // Where this program itself calls the tools, it also has the servers and asks the hooks.
+            let is_agent = self.able.as_ref().is_none_or(|able| able.agent);
+            let ours = |key: &str| matches!(key, "mcp_servers" | "hooks");
+            let told = self.around.agent.iter().filter(|e| is_agent || !ours(&e.key));
+            self.options(&told.cloned().collect::<Vec<_>>(), Origin::File, report);
         }
         self.defaults(is_claude, report);
         let mut given: Vec<Entry> = Vec::new();

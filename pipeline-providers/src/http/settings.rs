@@ -70,6 +70,14 @@ impl HttpSettings {
         host.rsplit('@').next().unwrap_or_default().to_owned()
     }
 
+    /// Whether the service is on this machine.
+    pub fn is_local(&self) -> bool {
+        let host = self.host();
+        let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+        name == "localhost"
+            || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
     /// `text` without any secret of this connection.
     pub(crate) fn redact(&self, text: &str) -> String {
         let own = match &self.credential {

@@ -18,7 +18,7 @@ use crate::http::failure::{self, Fault};
 use crate::http::settings::HttpSettings;
 use crate::http::sse::{Broken, Events};
 use crate::http::transport::chain;
-use crate::http::wire::{MOST_ANSWER, Reader, Wire};
+use crate::http::wire::{MOST_ANSWER, MOST_STREAM, Reader, Wire};
 use crate::prices::PriceTable;
 use crate::rate::{Account, RateSignals};
 
@@ -111,6 +111,7 @@ impl Answer {
             clock,
             request_id,
             events: Events::new(MOST_ANSWER),
+            taken: 0,
             told: VecDeque::new(),
             fresh: Vec::new(),
         };
@@ -174,6 +175,8 @@ struct State {
     clock: Clock,
     request_id: Option<String>,
     events: Events,
+    /// Bytes so far.
+    taken: usize,
     told: VecDeque<ModelEvent>,
     fresh: Vec<ModelEvent>,
 }
@@ -208,6 +211,11 @@ impl State {
             }
             Ok(Ok(Some(chunk))) => chunk,
         };
+        self.taken += chunk.len();
+        if self.taken > MOST_STREAM {
+            let what = format!("sent over {} MiB in one answer", MOST_STREAM >> 20);
+            return Err(Fault::new(ErrorKind::TooLarge, what));
+        }
         self.events.push(&chunk);
         loop {
             match self.events.next() {

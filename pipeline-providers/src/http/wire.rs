@@ -14,6 +14,10 @@ use crate::http::settings::{Credential, HttpSettings};
 /// Most bytes of an answer: text, thinking and arguments together.
 pub(crate) const MOST_ANSWER: usize = 8 << 20;
 
+/// Most bytes of a stream, whatever is in it: far more than an answer of [`MOST_ANSWER`] in the small pieces of a model, and a
+/// bound for a server that sends events without end.
+pub(crate) const MOST_STREAM: usize = 64 << 20;
+
 /// A request with its model resolved.
 pub(crate) struct Call<'a> {
     pub(crate) request: &'a ModelRequest,

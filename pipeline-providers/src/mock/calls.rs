@@ -42,6 +42,18 @@ struct Turn {
 pub(crate) struct CallLog(Mutex<HashMap<(String, StepPath), BTreeMap<u32, Turn>>>);
 
 impl CallLog {
+    /// Adds a call that a server answers: it knows of no attempts, so that calls of a step are numbered as they come.
+    #[cfg(feature = "mock-server")]
+    pub(crate) fn serve(&self, step: &str, choose: impl FnOnce(&[Past]) -> Answered) -> (u64, Answered) {
+        let mut steps = self.0.lock();
+        let turns = steps.entry((String::new(), step.into())).or_default();
+        let answered = &mut turns.entry(0).or_default().answered;
+        let past: Vec<Past> = answered.iter().map(|a| Past::Seen(*a)).collect();
+        let chosen = choose(&past);
+        answered.push(chosen);
+        (u64::try_from(past.len()).unwrap_or(u64::MAX).saturating_add(1), chosen)
+    }
+
     /// Adds a call, answered by what `choose` makes of the calls before it; returns its number, from 1, and the answer.
     pub(crate) fn add(&self, cx: &StepContext, choose: impl FnOnce(&[Past]) -> Answered) -> (u64, Answered) {
         let mut steps = self.0.lock();

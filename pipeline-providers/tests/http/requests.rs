@@ -1,8 +1,13 @@
 //! What is sent is the true format, and what comes back is read in full. The mock server reads as strictly as the services.
 
-use pipeline_core::provider::{Content, Message, ModelRequest, Price, Provider, Role};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipeline_core::provider::{Content, Message, ModelRequest, Price, Provider, ProviderEntry, Role};
 use pipeline_core::value::Value;
+use pipeline_providers::{HttpSettings, MockServerOptions};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::support::{KEY, KINDS, Mock, call, provider};
 use crate::support::{asking, at, events, function};
@@ -283,8 +288,7 @@ async fn a_batch_has_the_same_requests_without_streams() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_an_account_are_kept_and_told() {
-    let options =
-        pipeline_providers::MockServerOptions { requests_per_minute: Some(3), ..Default::default() };
+    let options = MockServerOptions { requests_per_minute: Some(3), ..Default::default() };
     let mock = Mock::with(options).await;
     for kind in KINDS {
         let it = provider(kind, &mock.url);
@@ -298,4 +302,49 @@ async fn limits_of_an_account_are_kept_and_told() {
         call(&provider("openai", &mock.url), &asking("c")).await.is_err(),
         "six were too many for three a minute"
     );
+}
+
+/// Naive: the server reads the text of a rule and nothing else of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_honours_steps_counts_and_delays_of_its_rules() {
+    let rules = "rules:
+  - {match: {step: slow}, text: late, delay_ms: [300, 310]}
+  - {match: {step: draft, call: 2}, error: {kind: overloaded}}
+  - {match: {step: draft}, text: first, times: 1}
+  - {text: any}";
+    let rules = Arc::new(pipeline_providers::MockRules::parse(rules, "rules").unwrap());
+    let mock = Mock::with(MockServerOptions { rules, ..MockServerOptions::default() }).await;
+    for kind in KINDS {
+        let it = provider(kind, &mock.url);
+        // Every kind is a step of its own: counts are per step.
+        let draft = at(&format!("{kind}/draft"));
+        let mut said = Vec::new();
+        for _ in 0..3 {
+            let answer = it.complete(&asking("hello"), &draft).await;
+            said.push(answer.map_or_else(|error| error.kind.name().to_owned(), |answer| answer.text));
+        }
+        assert_eq!(said, ["first", "overloaded", "any"], "{kind}");
+        let begun = Instant::now();
+        assert_eq!(it.complete(&asking("hello"), &at("slow")).await.unwrap().text, "late");
+        assert!(begun.elapsed() >= Duration::from_millis(300), "{kind}: {:?}", begun.elapsed());
+    }
+}
+
+/// Naive: names of steps go to whoever is asked.
+#[tokio::test]
+async fn names_of_steps_stay_on_this_machine() {
+    let local = |url: &str| {
+        let entry =
+            ProviderEntry { name: "it".to_owned(), kind: "openai".to_owned(), ..ProviderEntry::default() };
+        let mut settings = HttpSettings::new(entry);
+        settings.base_url = Some(url.to_owned());
+        settings.is_local()
+    };
+    for url in ["http://127.0.0.1:1/v1", "http://localhost", "https://[::1]:7/x"] {
+        assert!(local(url), "{url}");
+    }
+    for url in ["https://api.openai.com/v1", "http://127.0.0.1.evil.example", "http://localhost@evil.example"]
+    {
+        assert!(!local(url), "{url}");
+    }
 }
