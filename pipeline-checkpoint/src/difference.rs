@@ -4,7 +4,7 @@
 
 use pipeline_core::value::Value;
 
-use crate::redact::MARK;
+use pipeline_core::redact::MARK;
 
 /// Characters of a text that are shown before and after the place where it differs.
 const BEFORE: usize = 30;

@@ -40,14 +40,12 @@ mod session_record;
 mod session_file;
 mod session_memory;
 mod snapshot;
-mod redact;
 mod difference;
 mod tape;
 
 pub use file::FileStore;
 pub use line::FORMAT;
 pub use memory::MemoryStore;
-pub use redact::{MARK, Redactor};
 pub use session_file::FileSessions;
 pub use session_memory::MemorySessions;
 pub use session_record::SESSION_FORMAT;

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pipeline_core::clock::Timestamp;
 use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::redact::Redactor;
 use pipeline_core::schedule::LastingVariables;
 use pipeline_core::store::{StoreError, Tape, TapedEffect};
 use pipeline_core::value::Value;
@@ -24,7 +25,6 @@ use crate::chain::{self, Chain, ChainEnd};
 use crate::difference;
 use crate::disk;
 use crate::line::Kind;
-use crate::redact::Redactor;
 use crate::session_file::refused;
 
 /// Version of tapes that this program writes, and the newest that it reads.
@@ -191,13 +191,7 @@ impl Tape for FileTape {
         }
         let result = match result {
             Ok(value) => Outcome::Ok(self.redactor.value(value)),
-            Err(error) => {
-                let mut error = error.clone();
-                error.message = self.redactor.text(&error.message);
-                error.help = error.help.map(|help| self.redactor.text(&help));
-                error.details = self.redactor.value(&error.details);
-                Outcome::Error(error)
-            }
+            Err(error) => Outcome::Error(self.redactor.error(error.clone())),
         };
         let entry = Entry::Effect(Effect {
             path: effect.key.path.as_str().to_owned(),

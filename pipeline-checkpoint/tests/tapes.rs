@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use pipeline_checkpoint::{FileTape, Redactor, TapedRun};
+use pipeline_checkpoint::{FileTape, TapedRun};
 use std::collections::BTreeMap;
 
 use pipeline_core::clock::Timestamp;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::path::{OpKey, OpRole, StepPath};
+use pipeline_core::redact::Redactor;
 use pipeline_core::store::{StoreError, Tape, TapedEffect};
 use pipeline_core::value::Value;
 
@@ -158,7 +159,7 @@ async fn no_secret_gets_on_tape_in_any_form() {
     assert!(play(&tape, &effects[0]).await.is_ok());
     let mut other = effects[0].clone();
     other.3 = json!({
-        "headers": {"authorization": "x", pipeline_checkpoint::MARK: [""]}, "body": "{\"key\":\"\"}"
+        "headers": {"authorization": "x", pipeline_core::redact::MARK: [""]}, "body": "{\"key\":\"\"}"
     });
     let error = play(&replay(dir.path()), &other).await.unwrap_err();
     assert_eq!(error.details["path"], "/headers/authorization", "what is not the secret still counts");

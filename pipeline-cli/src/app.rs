@@ -3,7 +3,7 @@
 //! Owns [`App`] and the list of files that a run wrote. Which implementations there are is `wiring.rs`'s choice.
 //! Must not know what a command does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ use pipeline_core::clock::{Clock, SystemClock};
 use pipeline_core::engine::Engine;
 use pipeline_core::error::StepError;
 use pipeline_core::plan::{CompileOptions, Plan};
+use pipeline_core::provider::ProviderEntry;
+use pipeline_core::redact::Redactor;
 use pipeline_core::source::{SourceLoader, SourceRef};
 use pipeline_core::step::RunInfo;
 use pipeline_core::store::{CheckpointStore, OutputWriter};
@@ -55,6 +57,8 @@ pub struct Kinds {
     pub catalog: Catalog,
     /// Providers that would be called live and have no credential.
     pub lacking: Vec<&'static str>,
+    /// What backends of a configuration or a file lack, by name.
+    messages: BTreeMap<String, String>,
     mode: Mode,
     rules: Arc<wiring::MockRules>,
     layers: wiring::Layers,
@@ -100,7 +104,12 @@ impl App {
         for provider in providers {
             catalog.add_provider(provider).map_err(broken)?;
         }
-        Ok(Kinds { catalog, lacking, mode, rules, layers })
+        let mut kinds = Kinds { catalog, lacking, messages: BTreeMap::new(), mode, rules, layers };
+        for entry in self.settings.config.providers.values() {
+            let entry = known(entry, &kinds.catalog)?;
+            kinds.put(&self.settings, &entry);
+        }
+        Ok(kinds)
     }
 
     /// What the plan's steps call: the entries of its `providers` are connected, and what is called has what it needs.
@@ -109,23 +118,61 @@ impl App {
     /// An environment [`Failure`] that names every variable that is missing.
     pub fn connect(&self, mut kinds: Kinds, plan: &Plan) -> Result<Kinds, Failure> {
         let used = walk::providers(plan);
-        let mut missing = Vec::new();
         for entry in plan.providers() {
-            kinds.lacking.retain(|name| *name != entry.name);
-            match wiring::entry(kinds.mode, &kinds.rules, &self.settings, &kinds.layers, entry) {
-                Ok(provider) => kinds.catalog.set_provider(provider),
-                Err(message) if used.contains(&entry.name) => missing.push(message),
-                Err(message) => kinds.catalog.set_provider(wiring::unavailable(entry, message)),
-            }
+            kinds.put(&self.settings, entry);
         }
-        check_credentials(&used, &kinds.lacking, missing)?;
+        let missing = kinds.messages.iter().filter(|(name, _)| used.contains(*name));
+        check_credentials(&used, &kinds.lacking, missing.map(|(_, message)| message.clone()).collect())?;
         Ok(kinds)
+    }
+
+    /// Finds the values of all secrets that the plan's providers, tools and servers are given, whatever their variables
+    /// are called.
+    fn redactor(&self, plan: &Plan, keys: &Map<String, Value>) -> Result<Redactor, Failure> {
+        let entries = plan.providers().iter().chain(self.settings.config.providers.values());
+        let mut names: Vec<String> = entries.flat_map(wiring::secrets_of).collect();
+        names.extend(wiring::secrets_of_tools(keys).map_err(Failure::usage)?);
+        names.extend(
+            Settings::credentials().iter().flat_map(|(_, names)| *names).map(|name| (*name).to_owned()),
+        );
+        let values = names.iter().filter_map(|name| self.settings.variable(name));
+        Redactor::new(values).map_err(Failure::environment)
     }
 
     /// Pipeline files as seen from the working directory.
     pub fn sources(&self, state_dir: &Path) -> FileSources {
         FileSources::new(self.settings.working.clone(), self.settings.library(state_dir))
     }
+}
+
+impl Kinds {
+    /// Puts the backend of an entry in the place of what has its name.
+    fn put(&mut self, settings: &Settings, entry: &ProviderEntry) {
+        self.lacking.retain(|name| *name != entry.name);
+        self.messages.remove(&entry.name);
+        match wiring::entry(self.mode, &self.rules, settings, &self.layers, entry) {
+            Ok(provider) => self.catalog.set_provider(provider),
+            Err(message) => {
+                self.catalog.set_provider(wiring::unavailable(entry, message.clone()));
+                self.messages.insert(entry.name.clone(), message);
+            }
+        }
+    }
+}
+
+/// An entry of a configuration file with its kind, which the name of a built-in provider says by itself.
+fn known(entry: &ProviderEntry, catalog: &Catalog) -> Result<ProviderEntry, Failure> {
+    let by_name = || catalog.kinds().find(|kind| kind.built_in.contains(&entry.name.as_str()));
+    let kind = match entry.kind.as_str() {
+        "" => by_name(),
+        name => catalog.kind(name),
+    };
+    let Some(kind) = kind else {
+        let kinds: Vec<&str> = catalog.kinds().map(|kind| kind.name).collect();
+        let message = format!("the provider `{}` of the configuration is of no known kind", entry.name);
+        return Err(Failure::usage(message).help(format!("its `kind` is one of {}", kinds.join(", "))));
+    };
+    Ok(ProviderEntry { kind: kind.name.to_owned(), ..entry.clone() })
 }
 
 /// Compiles a file. What was found beside errors comes with the plan.
@@ -188,9 +235,11 @@ impl Workshop {
                 }
             }
         }
+        let services = Arc::make_mut(&mut self.engine.services);
+        services.redactor = Arc::new(app.redactor(plan, &keys)?);
         if !keys.is_empty() {
             let tools = wiring::declared_tools(&keys, &app.settings).map_err(Failure::usage)?;
-            Arc::make_mut(&mut self.engine.services).tools = tools;
+            services.tools = tools;
         }
         Ok(())
     }
@@ -214,6 +263,9 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Ok(to_stderr) => settings.live &= !to_stderr,
         Err(failure) => return console.fail(&failure),
     }
+    for file in &settings.config.files {
+        console.note(&format!("using {}", file.display()));
+    }
     let app = App { settings, console };
     let done = match &cli.command {
         Command::Check(args) => command::check::check(&app, args),
@@ -236,7 +288,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Migrate(args) => command::migrate::migrate(&app, args),
         Command::Completions(args) => command::make::completions(&app, args),
         Command::Man => command::make::man(&app),
-        Command::Doctor => command::doctor::doctor(&app),
+        Command::Doctor => command::doctor::doctor(&app).await,
         #[cfg(feature = "mock-server")]
         Command::MockServer(args) => command::mock_server::mock_server(&app, args).await,
     };

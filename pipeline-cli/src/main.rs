@@ -7,6 +7,7 @@ mod advice;
 mod app;
 mod args;
 mod command;
+mod config;
 mod console;
 mod exit;
 mod figures;

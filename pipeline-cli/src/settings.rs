@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use pipeline_core::plan;
+use pipeline_core::plan::{self, Budget};
 
-use crate::args::Global;
+use crate::args::{Global, Limits};
+use crate::config::Config;
 use crate::exit::Failure;
 
 /// Variables that give a provider its credential, best first.
@@ -73,6 +74,8 @@ pub struct Settings {
     log_flag: Option<String>,
     /// `--log-file`.
     log_file: Option<PathBuf>,
+    /// What configuration files say.
+    pub config: Config,
     /// `--state-dir`.
     library: Option<PathBuf>,
     state_flag: Option<PathBuf>,
@@ -129,12 +132,14 @@ impl Settings {
                 .help("change to a directory that exists")
         })?;
         // A variable that is not Unicode cannot be one of ours.
-        let variables = std::env::vars_os()
+        let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let terminals = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
+        let config =
+            Config::load(&working, |name| variables.get(name).filter(|value| !value.is_empty()).cloned())?;
         let answers = terminals.1 && std::io::stdin().is_terminal() && !flags.quiet;
-        Ok(Self { interactive: answers, ..Self::new(flags, working, variables, terminals) })
+        Ok(Self { interactive: answers, config, ..Self::new(flags, working, variables, terminals) })
     }
 
     /// The same from parts: what a test has. `terminals` is for standard output and standard error.
@@ -156,6 +161,7 @@ impl Settings {
             colour_out: colour(terminals.0),
             colour_err: colour(terminals.1),
             interactive: false,
+            config: Config::default(),
             live: terminals.1 && !dumb && !flags.quiet && !is_ci(&variables),
             log_flag: flags.log.clone().or((flags.verbose > 1).then(|| "debug".to_owned())),
             log_file: flags.log_file.clone(),
@@ -208,10 +214,17 @@ impl Settings {
         self.working.join(path)
     }
 
-    /// The state directory: flag, `PIPELINE_CHECKPOINT_DIR`, the file's `checkpoint_dir`, `.pipeline`.
+    /// The limits of a run: those of flags, and the cap of a configuration file where neither a flag nor the pipeline has one.
+    pub fn limits(&self, flags: &Limits, file: &Budget) -> Limits {
+        let own = self.config.max_cost_usd.filter(|_| file.max_cost_usd.is_none());
+        Limits { max_cost_usd: flags.max_cost_usd.or(own), ..flags.clone() }
+    }
+
+    /// The state directory: flag, `PIPELINE_CHECKPOINT_DIR`, the file's `checkpoint_dir`, configuration, `.pipeline`.
     pub fn state_dir(&self, file: Option<&plan::Settings>) -> PathBuf {
         let written = file.and_then(|f| f.checkpoint_dir.as_deref());
-        self.directory(self.state_flag.as_deref(), "PIPELINE_CHECKPOINT_DIR", written, ".pipeline")
+        let under = self.config.checkpoint_dir.as_deref().unwrap_or(Path::new(".pipeline"));
+        self.directory(self.state_flag.as_deref(), "PIPELINE_CHECKPOINT_DIR", written, under)
     }
 
     /// Where the pipelines are that `pipeline_ref` names: the flag, else below the state directory.
@@ -236,7 +249,8 @@ impl Settings {
 
     /// The argument of `--state-dir` that a later command needs to find `state_dir`; `None` when it finds it anyway.
     pub fn state_flag_for(&self, state_dir: &Path) -> Option<String> {
-        let found = self.directory(None, "PIPELINE_CHECKPOINT_DIR", None, ".pipeline");
+        let under = self.config.checkpoint_dir.as_deref().unwrap_or(Path::new(".pipeline"));
+        let found = self.directory(None, "PIPELINE_CHECKPOINT_DIR", None, under);
         if found == state_dir {
             return None;
         }
@@ -247,19 +261,21 @@ impl Settings {
 
     /// The workspace: flag, `PIPELINE_WORKSPACE_DIR`, the file's `workspace_dir`, `workspace`.
     pub fn workspace_dir(&self, flag: Option<&Path>, file: &plan::Settings) -> PathBuf {
-        self.directory(flag, "PIPELINE_WORKSPACE_DIR", file.workspace_dir.as_deref(), "workspace")
+        let under = self.config.workspace_dir.as_deref().unwrap_or(Path::new("workspace"));
+        self.directory(flag, "PIPELINE_WORKSPACE_DIR", file.workspace_dir.as_deref(), under)
     }
 
     /// The output directory: flag, `PIPELINE_OUTPUT_DIR`, the file's `output_dir`, `outputs`.
     pub fn output_dir(&self, flag: Option<&Path>, file: &plan::Settings) -> PathBuf {
-        self.directory(flag, "PIPELINE_OUTPUT_DIR", file.output_dir.as_deref(), "outputs")
+        let under = self.config.output_dir.as_deref().unwrap_or(Path::new("outputs"));
+        self.directory(flag, "PIPELINE_OUTPUT_DIR", file.output_dir.as_deref(), under)
     }
 
-    fn directory(&self, flag: Option<&Path>, variable: &str, file: Option<&str>, default: &str) -> PathBuf {
+    fn directory(&self, flag: Option<&Path>, variable: &str, file: Option<&str>, default: &Path) -> PathBuf {
         let path = flag
             .or_else(|| self.variable(variable).map(Path::new))
             .or(file.map(Path::new))
-            .unwrap_or_else(|| Path::new(default));
+            .unwrap_or(default);
         // Without `.` and `..` the result reads well in messages; links are left to the system.
         crate::sources::plain(&self.absolute(path))
     }

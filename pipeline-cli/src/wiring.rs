@@ -13,9 +13,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use pipeline_checkpoint::{FileSessions, FileSnapshots, FileStore, FileTape, Redactor};
+use pipeline_checkpoint::{FileSessions, FileSnapshots, FileStore, FileTape};
 use pipeline_core::clock::Clock;
 use pipeline_core::provider::{Provider, ProviderEntry, ProviderKind};
+use pipeline_core::redact::Redactor;
 use pipeline_core::step::Step;
 use pipeline_core::store::{
     CheckpointStore, JqHost, OutputWriter, SessionStore, SnapshotStore, StoreError, Tape,
@@ -139,6 +140,29 @@ fn live_entry(
     return live::Live::new(settings)?.connect(entry, layers);
     #[cfg(not(feature = "http"))]
     Err(format!("`{}` is a service, and this program was built without HTTP", entry.name))
+}
+
+/// The variables whose values an entry sends to its service.
+pub fn secrets_of(entry: &ProviderEntry) -> Vec<String> {
+    let texts = entry.headers.values().chain(&entry.base_url);
+    let filled = texts.flat_map(|text| text.split("${").skip(1)).filter_map(|rest| rest.split_once('}'));
+    filled.map(|(name, _)| name.to_owned()).chain(entry.api_key_env.clone()).collect()
+}
+
+/// The variables whose values the tools and servers of a workflow get.
+///
+/// # Errors
+/// A sentence that says what is declared wrongly.
+pub fn secrets_of_tools(keys: &serde_json::Map<String, serde_json::Value>) -> Result<Vec<String>, String> {
+    Ok(pipeline_tools::Written::read(keys)?.secrets())
+}
+
+/// The day of the price table that came with the program.
+///
+/// # Errors
+/// A sentence, when the table cannot be read.
+pub fn prices_as_of() -> Result<String, String> {
+    Ok(pipeline_providers::PriceTable::built_in()?.as_of().to_owned())
 }
 
 /// A stand-in for an entry that lacks something, for plans that may never call it.

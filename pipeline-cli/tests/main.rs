@@ -10,6 +10,9 @@ mod author;
 mod broken;
 #[path = "process/canaries.rs"]
 mod canaries;
+#[cfg(feature = "mock-server")]
+#[path = "process/configured.rs"]
+mod configured;
 #[path = "process/contract.rs"]
 mod contract;
 #[path = "process/after.rs"]
@@ -33,6 +36,9 @@ mod docs;
 mod outside;
 #[path = "process/shapes.rs"]
 mod shapes;
+#[cfg(feature = "mock-server")]
+#[path = "process/secrets.rs"]
+mod secrets;
 #[path = "process/taping.rs"]
 mod taping;
 #[cfg(feature = "otel")]

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 
 use crate::error::{ErrorKind, StepError};
 use crate::provider::{Provider, ProviderKind};
+use crate::redact::Redactor;
 use crate::step::{RunInfo, Step};
 use crate::store::{JqHost, OutputWriter, SessionStore, SnapshotStore, Tape};
 use crate::tool::{Tool, ToolSource, ToolSpec};
@@ -127,6 +128,8 @@ pub struct Services {
     pub jq: Option<Arc<dyn JqHost>>,
     /// Records or replays every effect.
     pub tape: Option<Arc<dyn Tape>>,
+    /// Keeps secrets out of everything that steps get from outside.
+    pub redactor: Arc<Redactor>,
     /// The environment of child processes: an allow-list, never the whole.
     pub child_env: Arc<BTreeMap<String, String>>,
     /// Most calls at once to live providers, over all runs of the process; `None` = no limit (mocks).
@@ -144,6 +147,7 @@ impl Services {
             snapshots: None,
             jq: None,
             tape: None,
+            redactor: Arc::default(),
             child_env: Arc::default(),
             calls: None,
         }

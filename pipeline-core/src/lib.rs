@@ -19,6 +19,7 @@ pub mod source;
 pub mod value;
 pub mod usage;
 pub mod error;
+pub mod redact;
 pub mod path;
 pub mod process;
 pub mod clock;

@@ -241,7 +241,8 @@ impl Slot {
         let (stdin, stdout, stderr) = child.streams();
         let tail = Arc::new(Tail::default());
         let (mut tasks, stop) = (JoinSet::new(), Arc::new(Notify::new()));
-        tasks.spawn(follow(stderr, Arc::clone(&tail), log_file(cx, &self.name)));
+        let redactor = Arc::clone(&cx.services.redactor);
+        tasks.spawn(follow(stderr, Arc::clone(&tail), log_file(cx, &self.name), redactor));
         tasks.spawn(hold(child, Arc::clone(&stop)));
         let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
             return Err(StepError::new(ErrorKind::Internal, format!("{place} was started without pipes")));

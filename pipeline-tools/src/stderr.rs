@@ -9,6 +9,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pipeline_core::redact::{Flow, Redactor};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes of the end that are kept.
@@ -37,16 +38,27 @@ impl Tail {
 }
 
 /// Reads to the end.
-pub(crate) async fn follow(stream: Option<impl AsyncRead + Unpin>, tail: Arc<Tail>, mut log: Option<File>) {
+pub(crate) async fn follow(
+    stream: Option<impl AsyncRead + Unpin>,
+    tail: Arc<Tail>,
+    mut log: Option<File>,
+    redactor: Arc<Redactor>,
+) {
     let Some(mut stream) = stream else { return };
-    let (mut buffer, mut logged) = (vec![0; 8192], 0);
+    let (mut buffer, mut logged, mut flow) = (vec![0; 8192], 0, Flow::default());
     // A pipe that breaks has ended.
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-        tail.push(&buffer[..read]);
+        let text = flow.push(&redactor, &String::from_utf8_lossy(&buffer[..read]));
+        tail.push(text.as_bytes());
         if let Some(file) = log.as_mut().filter(|_| logged < MOST_LOGGED) {
-            logged += read;
+            logged += text.len();
             // A log that cannot be written is no reason to stop the server.
-            let _ = file.write_all(&buffer[..read]);
+            let _ = file.write_all(text.as_bytes());
         }
+    }
+    let rest = flow.end();
+    tail.push(rest.as_bytes());
+    if let Some(mut file) = log {
+        let _ = file.write_all(rest.as_bytes());
     }
 }

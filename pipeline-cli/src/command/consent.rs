@@ -39,7 +39,8 @@ pub async fn consent(
     if mode == Mode::Mock || asked.yes {
         return Ok(());
     }
-    let has_budget = asked.max_cost_usd.is_some() || plan.root().budget.max_cost_usd.is_some();
+    let limits = app.settings.config.max_cost_usd.or(asked.max_cost_usd);
+    let has_budget = limits.is_some() || plan.root().budget.max_cost_usd.is_some();
     let Some(why) = reason(&walk::starters(plan, catalog), has_budget) else { return Ok(()) };
     let has_run_before = store.list().await?.iter().any(|run| {
         run.mode != Mode::Mock.name() && run.source_path == asked.file && run.workflow == *plan.root().name

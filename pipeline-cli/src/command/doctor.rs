@@ -1,19 +1,33 @@
 //! `pipeline doctor`: what this machine has of what pipelines need. Looks, and changes nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pipeline_core::clock::{Clock, SystemClock, Timestamp};
-use pipeline_core::process::is_executable;
+use pipeline_core::process::{self, is_executable};
 use pipeline_core::value::Value;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::console::{GREEN, RED, YELLOW, paint, visible};
 use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
+use crate::wiring;
 
 /// 2025-01-01: a clock before this was never set.
 const SET: Timestamp = Timestamp(1_735_689_600_000);
+
+/// Longest wait for a program that tells its version.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Variables that say where a service is.
+const PLACES: [(&str, &str); 4] = [
+    ("ANTHROPIC_BASE_URL", "claude"),
+    ("GOOGLE_GEMINI_BASE_URL", "gemini"),
+    ("OPENAI_BASE_URL", "openai"),
+    ("OLLAMA_HOST", "ollama"),
+];
 
 /// What was looked at, and how it is.
 struct Probe {
@@ -29,8 +43,9 @@ struct Probe {
 ///
 /// # Errors
 /// [`Failure`] when the result cannot be written.
-pub fn doctor(app: &App) -> Result<Exit, Failure> {
-    let probes = probes(&app.settings);
+pub async fn doctor(app: &App) -> Result<Exit, Failure> {
+    let mut probes = probes(&app.settings);
+    probes.push(agent(&app.settings).await);
     app.console.out(&if app.settings.json {
         format!("{:#}\n", document(&probes))
     } else {
@@ -53,6 +68,9 @@ fn probes(settings: &Settings) -> Vec<Probe> {
         ),
     }];
     let file = pipeline_core::plan::Settings::default();
+    let files: Vec<String> = settings.config.files.iter().map(|file| file.display().to_string()).collect();
+    let detail = if files.is_empty() { "no file".to_owned() } else { files.join(", then ") };
+    probes.push(Probe { name: "configuration".to_owned(), ok: true, needed: false, detail });
     probes.push(writable("working directory", &settings.working, false));
     probes.push(writable("state directory", &settings.state_dir(None), true));
     probes.push(writable("output directory", &settings.output_dir(None, &file), false));
@@ -64,7 +82,16 @@ fn probes(settings: &Settings) -> Vec<Probe> {
             probes.push(Probe { name: (*variable).to_owned(), ok, needed: false, detail });
         }
     }
-    probes.push(executable(settings, "claude"));
+    probes.extend(PLACES.iter().filter_map(|(variable, provider)| {
+        let detail = format!("{} (for `{provider}`)", place(settings.variable(variable)?));
+        Some(Probe { name: (*variable).to_owned(), ok: true, needed: false, detail })
+    }));
+    for (name, entry) in &settings.config.providers {
+        let at = entry.base_url.as_deref().map_or_else(|| "its own service".to_owned(), place);
+        let detail = format!("{} at {at}, from the configuration", entry.kind);
+        probes.push(Probe { name: format!("provider {name}"), ok: true, needed: false, detail });
+    }
+    probes.push(prices(settings));
     let now = SystemClock.now();
     probes.push(Probe { name: "clock".to_owned(), ok: now > SET, needed: false, detail: now.to_string() });
     probes
@@ -90,13 +117,50 @@ fn writable(name: &str, dir: &Path, needed: bool) -> Probe {
     Probe { name: name.to_owned(), ok, needed, detail: format!("{}: {how}", dir.display()) }
 }
 
-/// Whether a program is found; it is not started.
-fn executable(settings: &Settings, program: &str) -> Probe {
+/// The agent CLI, and the version that it tells.
+async fn agent(settings: &Settings) -> Probe {
+    let name = "executable claude".to_owned();
+    let Some(program) = executable(settings, "claude") else {
+        return Probe { name, ok: false, needed: false, detail: "not found in PATH".to_owned() };
+    };
+    let command =
+        process::Command { env: settings.child_env(), ..process::Command::new(&program, ["--version"]) };
+    let told = match command.run(&[], 4096, Instant::now() + PATIENCE).await {
+        Ok(done) if done.status.success() => Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned()),
+        Ok(done) => Err(format!("`--version` ended with {}", done.status)),
+        Err(error) => Err(error.message),
+    };
+    let ok = told.is_ok();
+    let told = told.unwrap_or_else(|why| why);
+    Probe { name, ok, needed: false, detail: format!("{}: {told}", program.display()) }
+}
+
+/// Where a program is found on the path.
+fn executable(settings: &Settings, program: &str) -> Option<PathBuf> {
     let folders = settings.variable("PATH").unwrap_or("");
-    let found =
-        std::env::split_paths(folders).map(|folder| folder.join(program)).find(|path| is_executable(path));
-    let detail = found.as_ref().map_or_else(|| "not found in PATH".to_owned(), |p| p.display().to_string());
-    Probe { name: format!("executable {program}"), ok: found.is_some(), needed: false, detail }
+    std::env::split_paths(folders).map(|folder| folder.join(program)).find(|path| is_executable(path))
+}
+
+/// The prices and their day.
+fn prices(settings: &Settings) -> Probe {
+    let own = &settings.config.prices;
+    let (ok, built_in) = match wiring::prices_as_of() {
+        Ok(day) => (true, format!("as of {day}")),
+        Err(why) => (false, why),
+    };
+    let detail = match &own.as_of {
+        Some(day) => format!("{built_in}; {} of your own as of {day}", own.models.len()),
+        None => built_in,
+    };
+    Probe { name: "prices".to_owned(), ok, needed: false, detail }
+}
+
+/// Scheme, host and port: the rest of a URL may hold secrets.
+fn place(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
 }
 
 fn document(probes: &[Probe]) -> Value {
@@ -153,15 +217,26 @@ mod tests {
         assert!(!probes.iter().find(|p| p.name == "OPENAI_API_KEY").unwrap().ok);
     }
 
-    #[test]
-    fn an_executable_is_found_on_the_path_only() {
+    #[tokio::test]
+    async fn an_agent_tells_its_version_or_why_it_does_not() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("claude");
-        std::fs::write(&program, "").unwrap();
+        std::fs::write(&program, "#!/bin/sh\n[ $1 = --version ] && echo 9.9.9").unwrap();
         let path = dir.path().to_str().unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(executable(&settings(dir.path(), &[("PATH", path)]), "claude").ok);
-        assert!(!executable(&settings(dir.path(), &[("PATH", "/nowhere")]), "claude").ok);
+        let path = [("PATH", path)];
+        let found = agent(&settings(dir.path(), &path)).await;
+        assert!(found.ok && found.detail.ends_with("claude: 9.9.9"), "{}", found.detail);
+        std::fs::write(&program, "#!/bin/sh\nexit 3").unwrap();
+        let broken = agent(&settings(dir.path(), &path)).await;
+        assert!(!broken.ok && broken.detail.contains("exit status: 3"), "{}", broken.detail);
+        assert!(!agent(&settings(dir.path(), &[("PATH", "/nowhere")])).await.ok);
+    }
+
+    #[test]
+    fn places_are_told_without_what_may_be_secret() {
+        assert_eq!(place("https://me:pw@host:8/v1?key=x"), "https://host:8");
+        assert_eq!(place("127.0.0.1:11434"), "127.0.0.1:11434");
     }
 }

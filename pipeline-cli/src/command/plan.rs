@@ -48,8 +48,13 @@ pub async fn plan(app: &App, args: &args::Plan) -> Result<Exit, Failure> {
         None => None,
     };
     let mut forecast = Forecast::of(&plan, &kinds.catalog);
-    let budget =
-        [args.limits.max_cost_usd, plan.root().budget.max_cost_usd].into_iter().flatten().reduce(f64::min);
+    let budget = [
+        app.settings.limits(&args.limits, &plan.root().budget).max_cost_usd,
+        plan.root().budget.max_cost_usd,
+    ]
+    .into_iter()
+    .flatten()
+    .reduce(f64::min);
     let limit = limited(&mut forecast.cost, budget);
     let shown = Shown { app, args, plan: &plan, mode: mode.name(), forecast, limit, verdicts };
     app.console.out(&if app.settings.json { format!("{:#}\n", shown.json()) } else { shown.text() })?;

@@ -170,7 +170,7 @@ fn kept(app: &App, args: &Run, plan: &Plan, mode: Mode, rules: Option<RulesText>
         ..Kept::default()
     };
     kept.allow(&args.permissions, &settings.working);
-    kept.limit(&args.limits);
+    kept.limit(&settings.limits(&args.limits, &plan.root().budget));
     Ok(kept)
 }
 

@@ -82,9 +82,15 @@ async fn work(
                 return Err(Failure::usage(format!("`{}` stands for several tools", call.name))
                     .help("name one of them; `pipeline tools show` lists them"));
             };
+            // Outside of a run there is no effect whose result is cleaned.
+            let redactor = &workshop.engine.services.redactor;
             let called = tool.call(Value::Object(arguments), cx).await;
+            let called = called.map_err(|error| redactor.error(error));
             let (exit, result) = match called {
-                Ok(output) => (Exit::Success, json!({ "content": output.content, "data": output.data })),
+                Ok(output) => (
+                    Exit::Success,
+                    redactor.value(&json!({ "content": output.content, "data": output.data })),
+                ),
                 Err(error) if app.settings.json => (Exit::Failed, json!({ "error": error })),
                 Err(error) => {
                     let mut failed = failure(error);

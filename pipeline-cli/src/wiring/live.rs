@@ -53,7 +53,7 @@ impl<'a> Live<'a> {
     pub fn new(settings: &'a Settings) -> Result<Self, String> {
         let proxy = settings.variable("HTTPS_PROXY").or_else(|| settings.variable("https_proxy"));
         let transport = Arc::new(Transport::live(proxy.map(str::to_owned)));
-        Ok(Self { settings, transport, prices: PriceTable::built_in()? })
+        Ok(Self { settings, transport, prices: prices(settings)? })
     }
 
     /// The provider of an entry.
@@ -182,6 +182,14 @@ impl<'a> Live<'a> {
         made.push_str(rest);
         Ok((made, names))
     }
+}
+
+/// The table that comes with the program, under the prices of configuration files.
+///
+/// # Errors
+/// A sentence, when the table cannot be read.
+pub fn prices(settings: &Settings) -> Result<PriceTable, String> {
+    Ok(PriceTable::built_in()?.with(&settings.config.prices.models))
 }
 
 fn vendor(kind: &str) -> Option<&'static Vendor> {

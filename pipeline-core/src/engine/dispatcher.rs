@@ -230,6 +230,7 @@ impl Dispatcher {
             ledger: self.ledger.clone(),
             budgets: Arc::clone(&call.budgets),
             tape: self.services.tape.clone(),
+            redactor: Arc::clone(&self.services.redactor),
         };
         let recorded = self.effects.remove(&key).unwrap_or_default();
         let effects = EffectPort::new(key.clone(), running.attempt, recorded, self.saves.0.clone(), around);
@@ -240,7 +241,8 @@ impl Dispatcher {
             services: Arc::clone(&self.services),
             effects,
             progress: if self.bus.has_observers() {
-                ProgressPort::new(key.path.clone(), self.progress.0.clone())
+                let redactor = Arc::clone(&self.services.redactor);
+                ProgressPort::new(key.path.clone(), self.progress.0.clone(), redactor)
             } else {
                 ProgressPort::detached()
             },

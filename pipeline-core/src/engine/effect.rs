@@ -12,6 +12,7 @@ use crate::error::{ErrorKind, StepError};
 use crate::event::Progress;
 use crate::fact::{AttemptEnd, Spend, Usage};
 use crate::path::{OpKey, StepPath};
+use crate::redact::{Flow, Redactor};
 use crate::schedule::BudgetAt;
 use crate::store::{Tape, TapedEffect};
 use crate::usage::WorstCase;
@@ -65,6 +66,8 @@ pub struct Surroundings {
     pub budgets: Arc<[BudgetAt]>,
     /// Records every effect, or answers from a recording.
     pub tape: Option<Arc<dyn Tape>>,
+    /// Takes secrets out of every result.
+    pub redactor: Arc<Redactor>,
 }
 
 /// Memoised effects of one logical attempt.
@@ -240,15 +243,25 @@ impl EffectPort {
         F: Future<Output = Result<Value, StepError>> + Send,
     {
         let (Some(tape), Some(journal)) = (&self.0.around.tape, &self.0.journal) else {
-            return effect(ordinal).await;
+            return self.without_secrets(effect(ordinal).await);
         };
         let taped = TapedEffect { key: &journal.key, ordinal, name, request };
         if let Some(value) = tape.play(&taped).await? {
             return Ok(value);
         }
-        let result = effect(ordinal).await;
+        let result = self.without_secrets(effect(ordinal).await);
         tape.record(&taped, &result).await?;
         result
+    }
+
+    /// What came from outside has no secret in it from here on, in no file and no message.
+    fn without_secrets(&self, result: Result<Value, StepError>) -> Result<Value, StepError> {
+        let redactor = &self.0.around.redactor;
+        match result {
+            Ok(value) if redactor.finds(&value) => Ok(redactor.value(&value)),
+            Ok(value) => Ok(value),
+            Err(error) => Err(redactor.error(error)),
+        }
     }
 
     /// Reserves the worst case of a call, durably.
@@ -312,27 +325,32 @@ impl Drop for OpenSpend<'_> {
 pub struct ProgressPort {
     path: StepPath,
     sender: Option<mpsc::Sender<Progress>>,
+    redactor: Arc<Redactor>,
+    text: Arc<Mutex<Flow>>,
 }
 
 impl ProgressPort {
     /// A port that sends to `sender` and drops what does not fit.
-    pub fn new(path: StepPath, sender: mpsc::Sender<Progress>) -> Self {
-        Self { path, sender: Some(sender) }
+    pub fn new(path: StepPath, sender: mpsc::Sender<Progress>, redactor: Arc<Redactor>) -> Self {
+        Self { path, sender: Some(sender), redactor, text: Arc::default() }
     }
 
     /// A port that nobody listens to.
     pub fn detached() -> Self {
-        Self { path: StepPath::root(), sender: None }
+        Self { path: StepPath::root(), sender: None, redactor: Arc::default(), text: Arc::default() }
     }
 
     /// A piece of an answer.
     pub fn text(&self, text: &str) {
-        self.send(|path| Progress::Text { path, text: text.to_owned() });
+        let text = self.text.lock().push(&self.redactor, text);
+        if !text.is_empty() {
+            self.send(|path| Progress::Text { path, text });
+        }
     }
 
     /// A word about what is going on.
     pub fn note(&self, text: &str) {
-        self.send(|path| Progress::Note { path, text: text.to_owned() });
+        self.send(|path| Progress::Note { path, text: self.redactor.text(text) });
     }
 
     /// What a model call has used so far.

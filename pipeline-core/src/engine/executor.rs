@@ -41,6 +41,7 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
     let limit = call.timeout.unwrap_or(NO_DEADLINE);
     let deadline = begun + limit;
     let (is_fallback, may_park) = (call.is_fallback, call.may_park);
+    let redactor = Arc::clone(&attempt.services.redactor);
     let mut end = match tokio::time::timeout_at(deadline, work(attempt, call, deadline)).await {
         Ok(Ok(Worked::Stale(now))) => lasting::stale(now),
         Ok(Ok(Worked::Done(output))) => AttemptEnd {
@@ -48,10 +49,10 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
             value: Data::of_step(output.value),
             usage: output.usage,
             set: output.set,
-            warnings: output.warnings,
+            warnings: output.warnings.iter().map(|warning| redactor.text(warning)).collect(),
             ..AttemptEnd::ok(Value::Null)
         },
-        Ok(Err(error)) => AttemptEnd::failed(error),
+        Ok(Err(error)) => AttemptEnd::failed(redactor.error(error)),
         Err(_) => AttemptEnd::failed(
             StepError::new(ErrorKind::TimedOut, format!("it did not end within {limit:?}"))
                 .help("give it a longer `timeout`, or see why it hangs"),

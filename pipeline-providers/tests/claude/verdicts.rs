@@ -281,7 +281,7 @@ async fn no_credential_is_in_an_error() {
     let fake = Fake::new("cat >/dev/null; echo \"bad key $ANTHROPIC_API_KEY\" >&2; exit 1", &[]);
     let error = fake.ask(&asking("hi")).await.unwrap_err();
     let told = serde_json::to_string(&error).unwrap();
-    assert!(told.contains("bad key [redacted]") && !told.contains("very-secret"), "{told}");
+    assert!(told.contains("bad key ⟦secret⟧") && !told.contains("very-secret"), "{told}");
 }
 
 /// Naive: a process that ends, dies or talks nonsense takes its caller along, or hangs it.

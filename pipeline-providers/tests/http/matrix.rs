@@ -38,7 +38,7 @@ async fn every_status_is_told_by_its_kind() {
             mock.script(json!([{"status": status, "error": {"message": words}, "repeat": -1}])).await;
             let error = failure(&provider(kind, &mock.url)).await;
             assert_eq!(error.kind, expected, "{kind} {status}: {error:?}");
-            assert!(error.message.contains("no: [redacted]"), "{error:?}");
+            assert!(error.message.contains("no: ⟦secret⟧"), "{error:?}");
             assert_eq!(error.details["status"], json!(status), "{error:?}");
             assert!(
                 error.details["request_id"].as_str().is_some_and(|id| id.starts_with("req_")),

@@ -37,6 +37,7 @@ pub fn untrusted() -> String {
     let config = Arc::new(config);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
+    #[expect(clippy::disallowed_methods, reason = "a server that lives as long as the test")]
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();

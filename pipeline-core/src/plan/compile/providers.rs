@@ -107,7 +107,7 @@ fn key_variable(keys: &mut Keys<'_>, report: &mut Report) -> Option<String> {
         report
             .push(finding.help("write the name alone, such as `api_key_env: MY_KEY`; never the key itself"));
     }
-    let node = keys.either(&["api_key"], report)?;
+    let Some(node) = keys.either(&["api_key"], report) else { return variable };
     let inside = node.as_text().and_then(|t| t.strip_prefix("${")?.strip_suffix('}')).map(str::to_owned);
     match inside.filter(|name| is_variable(name)) {
         Some(name) => variable.or(Some(name)),

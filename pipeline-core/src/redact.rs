@@ -1,12 +1,13 @@
-//! Secrets out of what is stored.
+//! Secrets out of what is stored and shown.
 //!
 //! Owns [`Redactor`]: it knows the secret values and finds them however they are written: as they are, in base64 (at any place in
 //! the encoded bytes), URL-encoded, in hex, escaped for JSON. Must not know where secrets come from.
 
+use crate::error::StepError;
+use crate::value::Value;
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use pipeline_core::value::Value;
 
 /// What stands in the place of a secret.
 pub const MARK: &str = "⟦secret⟧";
@@ -15,10 +16,17 @@ pub const MARK: &str = "⟦secret⟧";
 const SHORTEST: usize = 6;
 
 /// Finds secrets in texts and values.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Redactor {
     finder: Option<AhoCorasick>,
-    patterns: usize,
+    /// As they are, for texts that come in pieces.
+    secrets: Vec<String>,
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Redactor of {} secrets", self.secrets.len())
+    }
 }
 
 impl Redactor {
@@ -28,11 +36,12 @@ impl Redactor {
     /// A sentence, when there are too many to be looked for at once.
     pub fn new<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, String> {
         let mut patterns: Vec<String> = Vec::new();
-        for secret in secrets {
-            let secret = secret.as_ref().trim();
-            if secret.len() >= SHORTEST {
-                forms(secret, &mut patterns);
-            }
+        let trimmed = secrets.into_iter().map(|secret| secret.as_ref().trim().to_owned());
+        let mut secrets: Vec<String> = trimmed.filter(|secret| secret.len() >= SHORTEST).collect();
+        secrets.sort();
+        secrets.dedup();
+        for secret in &secrets {
+            forms(secret, &mut patterns);
         }
         patterns.sort();
         patterns.dedup();
@@ -41,12 +50,12 @@ impl Redactor {
         }
         let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns);
         let finder = finder.map_err(|error| format!("the secrets cannot be looked for: {error}"))?;
-        Ok(Self { finder: Some(finder), patterns: patterns.len() })
+        Ok(Self { finder: Some(finder), secrets })
     }
 
     /// Whether there is nothing to look for.
     pub fn is_empty(&self) -> bool {
-        self.patterns == 0
+        self.finder.is_none()
     }
 
     /// The text with [`MARK`] in the place of every secret.
@@ -61,6 +70,40 @@ impl Redactor {
                 out
             }
             _ => text.to_owned(),
+        }
+    }
+
+    /// The error with [`MARK`] in the place of every secret.
+    pub fn error(&self, mut error: StepError) -> StepError {
+        if !self.is_empty() {
+            error.message = self.text(&error.message);
+            error.help = error.help.map(|help| self.text(&help));
+            error.details = self.value(&error.details);
+        }
+        error
+    }
+
+    /// Where a text that comes in pieces can be cut without cutting a secret in two: what stands behind may be the
+    /// beginning of one.
+    fn safe_end(&self, text: &str) -> usize {
+        let begins = |at: &usize| {
+            let rest = &text[*at..];
+            self.secrets.iter().any(|secret| secret.len() > rest.len() && secret.starts_with(rest))
+        };
+        let longest = self.secrets.iter().map(String::len).max().unwrap_or(0);
+        let from = text.len().saturating_sub(longest);
+        (from..text.len()).filter(|at| text.is_char_boundary(*at)).find(begins).unwrap_or(text.len())
+    }
+
+    /// Whether a secret stands anywhere in the value.
+    pub fn finds(&self, value: &Value) -> bool {
+        let Some(finder) = &self.finder else { return false };
+        match value {
+            Value::String(text) => finder.is_match(text),
+            Value::Array(items) => items.iter().any(|item| self.finds(item)),
+            Value::Object(fields) => fields.iter().any(|(k, v)| finder.is_match(k) || self.finds(v)),
+            Value::Number(number) => finder.is_match(&number.to_string()),
+            Value::Null | Value::Bool(_) => false,
         }
     }
 
@@ -80,6 +123,31 @@ impl Redactor {
             }
             Value::Null | Value::Bool(_) => value.clone(),
         }
+    }
+}
+
+/// A text that comes in pieces. A secret is found although it stands in several of them; what may be the beginning of one is
+/// held back until more is known.
+#[derive(Debug, Default)]
+pub struct Flow(String);
+
+impl Flow {
+    /// Takes a piece; returns what can be shown.
+    pub fn push(&mut self, redactor: &Redactor, piece: &str) -> String {
+        if redactor.is_empty() {
+            return piece.to_owned();
+        }
+        self.0.push_str(piece);
+        // A whole secret at the end is no beginning of one.
+        let clean = redactor.text(&self.0);
+        let end = redactor.safe_end(&clean);
+        clean[end..].clone_into(&mut self.0);
+        clean[..end].to_owned()
+    }
+
+    /// What was held back; there is no more.
+    pub fn end(&mut self) -> String {
+        std::mem::take(&mut self.0)
     }
 }
 
@@ -177,8 +245,24 @@ mod tests {
         let value = json!({"a": [SECRET, 1, null, true, "plain"], SECRET: 12_345_678, "x": "in 12345678 out", "s": "short"});
         let expected = json!({"a": [MARK, 1, null, true, "plain"], MARK: MARK, "x": format!("in {MARK} out"), "s": "short"});
         assert_eq!(redactor().value(&value), expected);
+        assert!(redactor().finds(&value) && !redactor().finds(&json!({"n": 12.5, "t": ["nothing here"]})));
         let plain = json!({"n": 12.5, "t": "nothing here"});
         assert_eq!(redactor().value(&plain), plain);
+    }
+
+    #[test]
+    fn a_secret_in_pieces_is_found_and_all_else_comes_through() {
+        let redactor = redactor();
+        let text = format!("before {SECRET} sk-an between {SECRET}{SECRET} 1234567 sk-ant/");
+        let expected = redactor.text(&text);
+        for size in 1..12 {
+            let (mut flow, mut shown) = (Flow::default(), String::new());
+            for piece in text.chars().collect::<Vec<_>>().chunks(size) {
+                shown.push_str(&flow.push(&redactor, &piece.iter().collect::<String>()));
+            }
+            shown.push_str(&flow.end());
+            assert_eq!(shown, expected, "in pieces of {size}");
+        }
     }
 
     #[test]
