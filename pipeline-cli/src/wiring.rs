@@ -202,6 +202,7 @@ fn agent(settings: &Settings, entry: &ProviderEntry, layers: &Layers) -> Result<
     let executable = entry.executable.as_deref().map(place);
     let agent = ClaudeCli::new(ClaudeCliSettings {
         name: entry.name.clone(),
+        is_named_by_file: executable.is_some() && !settings.config.providers.values().any(|own| own == entry),
         executable,
         default_model: entry.model.clone().unwrap_or_else(|| plain.default_model.clone()),
         credentials,

@@ -213,6 +213,12 @@ static ALL: &[CodeDoc] = &[
         "`cache` keeps a model's answer under the hash of the rendered question. A step that reads files, a session or tools \
          may have another answer to the same question, so it cannot have `cache`; nor can steps that are no model steps.",
     ),
+    doc(
+        "E0408",
+        "a tool that is not allowed",
+        "`permissions.tools` lists every tool that may be called in a run, and a step names another one. Without that key \
+         each step may call what it names.",
+    ),
 ];
 
 #[cfg(test)]

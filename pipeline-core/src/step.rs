@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::catalog::Services;
 use crate::clock::Timestamp;
 use crate::document::Node;
-use crate::error::StepError;
+use crate::error::{ErrorKind, StepError};
 use crate::fact::{Assignment, Status, Usage};
 use crate::path::{OpKey, OpRole};
 use crate::value::{Data, Value};
@@ -134,8 +135,22 @@ pub struct Permissions {
     pub shell: Vec<String>,
     /// Hosts that tools may reach, beside those of the providers in use: a name, `*.name`, or `*` for all.
     pub network: Vec<String>,
-    /// Tools that any step may use beside its own list; `*` for all.
-    pub tools: Vec<String>,
+    /// The tools that may be called at all: a name, `prefix*`, an MCP server's `mcp__server`, or `*`. `None` = what each step
+    /// names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_tools: Option<Vec<String>>,
+}
+
+/// Whether one of `rules` allows a tool: see [`Permissions::allowed_tools`].
+pub fn allows_tool(rules: &[String], name: &str) -> bool {
+    rules.iter().any(|rule| match rule.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => {
+            rule == name
+                || (rule.starts_with("mcp__")
+                    && name.strip_prefix(rule.as_str()).is_some_and(|r| r.starts_with("__")))
+        }
+    })
 }
 
 impl Permissions {
@@ -150,6 +165,37 @@ impl Permissions {
             let mut words = words.iter();
             rule.peek().is_some() && rule.all(|word| words.next().is_some_and(|w| w == word))
         })
+    }
+
+    /// Nothing, where a tool may be called.
+    ///
+    /// # Errors
+    /// `Denied`, with how to allow it.
+    pub fn check_tool(&self, name: &str) -> Result<(), StepError> {
+        match &self.allowed_tools {
+            Some(rules) if !allows_tool(rules, name) => {
+                let message =
+                    format!("tool `{name}` may not be called: `permissions.tools` does not allow it");
+                Err(StepError::new(ErrorKind::Denied, message)
+                    .help(format!("add `{name}` to `permissions.tools`, or leave it out"))
+                    .details(json!({ "tool": name, "allowed": rules })))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing, where a program that the pipeline file names may be started; `what` is who wants it.
+    ///
+    /// # Errors
+    /// `Denied`, with how to allow it.
+    pub fn check_program(&self, what: &str, words: &[String]) -> Result<(), StepError> {
+        if self.allows_command(words) {
+            return Ok(());
+        }
+        let program = words.first().map_or("", String::as_str);
+        let message = format!("{what} may not start `{program}`: `permissions.shell` does not allow it");
+        Err(StepError::new(ErrorKind::Denied, message)
+            .help(format!("allow it with `permissions: {{shell: [{program}]}}`, or with --allow-shell")))
     }
 
     /// Whether tools may reach a host, written as it stands in a URL: each rule is `*`, a name, or `*.name` for what is below it.

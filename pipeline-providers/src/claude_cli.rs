@@ -56,6 +56,8 @@ pub struct ClaudeCliSettings {
     pub variables: BTreeMap<String, Secret>,
     /// Program and first arguments of the command that runs a hook by its name; empty = named hooks are refused.
     pub hook_program: Vec<String>,
+    /// A pipeline file names the executable: it may run only where `permissions.shell` allows it.
+    pub is_named_by_file: bool,
     /// Tells the time, for limits that end at a time of day.
     pub clock: Arc<dyn Clock>,
 }
@@ -69,6 +71,7 @@ impl Default for ClaudeCliSettings {
             credentials: BTreeMap::new(),
             variables: BTreeMap::new(),
             hook_program: Vec::new(),
+            is_named_by_file: false,
             clock: Arc::new(SystemClock),
         }
     }
@@ -152,6 +155,16 @@ impl Provider for ClaudeCli {
         let settings = &self.settings;
         let env = (*cx.services.child_env).clone();
         let executable = self.executable(&env)?;
+        if settings.is_named_by_file {
+            let words = [executable.display().to_string()];
+            let place = format!("the provider `{}`", settings.name);
+            // Its name as written, or its place.
+            let written = settings.executable.as_ref().map(|path| [path.display().to_string()]);
+            let is_allowed = written.is_some_and(|words| cx.run.permissions.allows_command(&words));
+            if !is_allowed {
+                cx.run.permissions.check_program(&place, &words)?;
+            }
+        }
         let given = Given {
             executable: &executable,
             env,

@@ -92,8 +92,9 @@ impl Tool for Checked {
     }
 
     async fn call(&self, arguments: Value, cx: &StepContext) -> Result<ToolOutput, StepError> {
-        self.check(&arguments)?;
         let name = &self.spec.name;
+        cx.run.permissions.check_tool(name)?;
+        self.check(&arguments)?;
         let deadline = cx.deadline;
         let result = match tokio::time::timeout_at(deadline, self.guarded(arguments, cx)).await {
             Ok(result) => result,

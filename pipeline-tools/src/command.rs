@@ -103,6 +103,7 @@ impl Tool for Custom {
 
     async fn call(&self, arguments: Value, cx: &StepContext) -> Result<ToolOutput, StepError> {
         let place = format!("tool `{}`", self.name);
+        cx.run.permissions.check_program(&place, &self.written.command)?;
         let mut words = Vec::new();
         for word in &self.written.command {
             words.push(filled(&self.secrets.expand(word, &place)?, &arguments));

@@ -146,7 +146,7 @@ impl Hook {
             WrittenHook::Command(command) => (&command.command, command.timeout),
         };
         let words = match words {
-            Words::Script(script) => ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            Words::Script(script) => ["sh", "-c", script].map(str::to_owned).to_vec(),
             Words::List(words) if words.is_empty() => return Err("a `command` is empty".to_owned()),
             Words::List(words) => words.clone(),
         };
@@ -207,6 +207,7 @@ async fn command(
     cx: &StepContext,
 ) -> Result<(), StepError> {
     let Some((program, rest)) = words.split_first() else { return Ok(()) };
+    cx.run.permissions.check_program("a hook", words)?;
     let cwd = Some(cx.run.dirs.working.clone()).filter(|dir| dir.is_dir());
     let child = Command { cwd, env: (*cx.services.child_env).clone(), ..Command::new(program, rest) };
     let deadline = cx.deadline.min(Instant::now() + timeout);

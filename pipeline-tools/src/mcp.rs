@@ -237,6 +237,9 @@ impl Slot {
         let args = self.written.args.iter().map(expand).collect::<Result<Vec<_>, _>>()?;
         let cwd = Some(cx.run.dirs.working.clone()).filter(|dir| dir.is_dir());
         let program = self.secrets.expand(command, &place)?;
+        let mut words = vec![command.to_owned()];
+        words.extend(self.written.args.iter().cloned());
+        cx.run.permissions.check_program(&place, &words)?;
         let mut child = Command { cwd, env, ..Command::new(program, args) }.spawn()?;
         let (stdin, stdout, stderr) = child.streams();
         let tail = Arc::new(Tail::default());

@@ -143,11 +143,19 @@ impl ToolSource for Registry {
     }
 
     async fn open(&self, name: &str, cx: &StepContext) -> Result<Vec<Arc<dyn Tool>>, StepError> {
+        let permissions = &cx.run.permissions;
+        let rules = permissions.allowed_tools.iter().flatten();
+        // No server is started for what is denied anyway.
+        if !rules.clone().any(|rule| rule.starts_with(name.trim_end_matches('*'))) {
+            permissions.check_tool(name)?;
+        }
         if let Some(tool) = self.get(name) {
             return Ok(vec![tool]);
         }
         #[cfg(feature = "mcp")]
-        if let Some(tools) = self.servers.open(name, cx).await? {
+        if let Some(mut tools) = self.servers.open(name, cx).await? {
+            // A group is as many of its tools as are allowed.
+            tools.retain(|tool| permissions.check_tool(&tool.spec().name).is_ok());
             return Ok(tools);
         }
         let _ = cx;

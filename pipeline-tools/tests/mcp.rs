@@ -61,7 +61,8 @@ impl Stage {
             "env": {"MODE": mode, "PIDS": pids, "TOKEN": "t-${MCP_TOKEN}"},
         }}});
         let tools = declared(&keys, &[("MCP_TOKEN", "s3cret")]).unwrap();
-        let mut cx = context_in(dir.path(), Permissions::default());
+        let mut cx =
+            context_in(dir.path(), Permissions { shell: vec!["*".to_owned()], ..Permissions::default() });
         cx.deadline = Instant::now() + Duration::from_secs(20);
         Self { dir, tools, cx }
     }
@@ -202,4 +203,36 @@ async fn a_secret_that_is_missing_is_named_before_anything_starts() {
     let unknown =
         tools.open("mcp__y__z", &context_in(dir.path(), Permissions::default())).await.err().unwrap();
     assert!(unknown.help.unwrap().contains('x'));
+}
+
+/// Naive: what a file declares is allowed because it is declared, and a list of allowed tools is stored and never read.
+#[tokio::test]
+async fn what_is_not_allowed_is_denied_before_anything_starts() {
+    let mut stage = Stage::new("good");
+    let with = |cx: &StepContext, shell: &[&str], tools: Option<&[&str]>| {
+        let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let permissions =
+            Permissions { shell: all(shell), allowed_tools: tools.map(all), ..Permissions::default() };
+        std::sync::Arc::new(pipeline_core::step::RunInfo { permissions, ..(*cx.run).clone() })
+    };
+    let echo = json!({"text": "x"});
+    stage.cx.run = with(&stage.cx, &["ls"], None);
+    let error = stage.call("echo", echo.clone()).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Denied && error.message.contains("`sh`"), "{error:?}");
+    for tools in [&["calculator"][..], &["mcp__fake__fail"], &[]] {
+        stage.cx.run = with(&stage.cx, &["*"], Some(tools));
+        let error = stage.call("echo", echo.clone()).await.unwrap_err();
+        assert!(error.kind == ErrorKind::Denied && error.message.contains("permissions.tools"), "{error:?}");
+    }
+    assert!(!stage.dir.path().join("pids").exists(), "no server was started");
+    for (tools, offered) in [("mcp__fake", 7), ("*", 7), ("mcp__fake__e*", 2)] {
+        stage.cx.run = with(&stage.cx, &["sh"], Some(&[tools]));
+        assert!(stage.call("echo", echo.clone()).await.is_ok(), "{tools}");
+        assert_eq!(stage.tools.open("mcp__fake", &stage.cx).await.unwrap().len(), offered, "{tools}");
+    }
+    // A handle from before does not outlive the leave.
+    let tool = stage.tools.open("mcp__fake__echo", &stage.cx).await.unwrap().remove(0);
+    stage.cx.run = with(&stage.cx, &["sh"], Some(&["calculator"]));
+    assert_eq!(tool.call(echo, &stage.cx).await.unwrap_err().kind, ErrorKind::Denied);
+    stage.nobody_is_left().await;
 }

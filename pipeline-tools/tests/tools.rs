@@ -97,8 +97,11 @@ async fn a_declared_command_gets_arguments_as_words_and_secrets_in_its_environme
         "parameters": {"type": "object", "properties": {"who": {"type": "string"}}, "required": ["who"]},
         "env": {"TOKEN": "t-${MY_TOKEN}"},
     }}});
-    let (_dir, cx) = place();
+    let dir = tempfile::tempdir().unwrap();
     let tools = declared(&keys, &[("MY_TOKEN", "42")]).unwrap();
+    let lacks = call(&tools, &context_in(dir.path(), may(&["ls"])), "greet", json!({"who": "me"})).await;
+    assert_eq!(lacks.unwrap_err().kind, ErrorKind::Denied);
+    let cx = context_in(dir.path(), may(&["sh"]));
     let done = call(&tools, &cx, "greet", json!({"who": "$(id) a b"})).await.unwrap();
     assert_eq!(done.content, r#"$(id) a b/t-42/{"who":"$(id) a b"}"#);
     assert_eq!(call(&tools, &cx, "greet", json!({})).await.unwrap_err().kind, ErrorKind::Invalid);
@@ -160,7 +163,8 @@ async fn validate_bash_refuses_before_anything_runs() {
 
 #[tokio::test]
 async fn commands_are_asked_before_and_told_after() {
-    let (dir, cx) = place();
+    let dir = tempfile::tempdir().unwrap();
+    let cx = context_in(dir.path(), may(&["sh"]));
     let log = dir.path().join("hook.log");
     let write = format!("cat >> {0}; echo >> {0}", log.display());
     let keys = json!({"hooks": {

@@ -60,6 +60,27 @@ fn servers_and_hooks_of_a_workflow_are_for_services_too() {
 }
 
 #[test]
+fn a_tool_that_is_not_allowed_is_found_before_the_run_and_denied_in_it() {
+    let scratch = Scratch::new();
+    let file = |tool: &str| {
+        format!(
+            "workflow:\n  name: t\n  permissions: {{tools: [calculator, 'mcp__x__*']}}\n  steps:\n    - {{name: a, type: tool, tool: {tool}, arguments: {{text: x}}}}\n"
+        )
+    };
+    for (tool, code) in [("text_stats", 2), ("mcp__y", 2), ("calculator", 0), ("mcp__x__z", 0), ("mcp__x", 0)]
+    {
+        scratch.write("t.yaml", &file(tool));
+        let checked = scratch.run(&["check", "t.yaml"]);
+        assert_eq!(checked.code, Some(code), "{tool}: {}", checked.stdout);
+        assert_eq!(checked.stdout.contains("E0408"), code == 2, "{tool}: {}", checked.stdout);
+    }
+    // A name that is known only when the step runs.
+    scratch.write("t.yaml", &file("\"{{ 'text_' ~ 'stats' }}\""));
+    let run = scratch.run(&["run", "t.yaml", "--json"]);
+    assert_eq!((run.code, run.json()["error"]["kind"].as_str()), (Some(1), Some("denied")), "{}", run.stdout);
+}
+
+#[test]
 fn sessions_of_an_empty_state_directory_are_none() {
     let scratch = Scratch::new();
     let list = scratch.run(&["sessions", "list", "--json"]);

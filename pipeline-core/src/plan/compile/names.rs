@@ -37,6 +37,8 @@ pub(super) struct PipelineScope {
     pub(super) knows_globals: bool,
     /// `permissions.env`.
     pub(super) env: Vec<String>,
+    /// `permissions.tools`, where there is one.
+    pub(super) allowed_tools: Option<Vec<String>>,
     /// Step names with hyphens.
     pub(super) hyphenated: Vec<String>,
     /// Every step name in the pipeline.

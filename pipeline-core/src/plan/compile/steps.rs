@@ -15,6 +15,7 @@ use crate::plan::compile::names::Place;
 use crate::plan::compile::policy::size;
 use crate::plan::compile::{CheckContext, Compiler};
 use crate::plan::{Block, BlockId, Body, Effects, Leaf, OnError, Retry, StepId, StepPlan, Workspace};
+use crate::step::allows_tool;
 use crate::value::Value;
 
 /// Deadline of a leaf that has none of its own.
@@ -504,6 +505,7 @@ impl Compiler<'_> {
         if field("prompt").is_some() {
             self.check_abilities(entries, place);
         }
+        self.check_tools(entries, place);
         for part in field("prompt").map(Node::items).unwrap_or_default() {
             let Some(path) =
                 part.get("path").filter(|_| part.get("type").and_then(Node::as_text) == Some("file"))
@@ -519,6 +521,26 @@ impl Compiler<'_> {
                 let help = "it is looked for beside the pipeline file, then in the working directory; the step fails without it";
                 self.report.push(Diagnostic::warning("E0405", path.span, message).help(help).at(&place.path));
             }
+        }
+    }
+}
+
+impl Compiler<'_> {
+    /// Tools that a leaf names and that `permissions.tools` does not allow: the call would be denied.
+    fn check_tools(&mut self, entries: &[Entry], place: &Place) {
+        let Some(allowed) = self.scope.allowed_tools.clone() else { return };
+        let value = |key: &str| entries.iter().find(|e| e.key == key).map(|e| &e.value);
+        let listed = value("tools").map(Node::items).unwrap_or_default();
+        for node in value("tool").into_iter().chain(listed) {
+            let Some(name) = node.as_text().filter(|name| !name.contains("{{")) else { continue };
+            // A group is as many of its tools as are allowed.
+            let group = name.trim_end_matches('*');
+            if allows_tool(&allowed, name) || allowed.iter().any(|rule| rule.starts_with(group)) {
+                continue;
+            }
+            let message = format!("`permissions.tools` does not allow the tool `{name}`");
+            let finding = Diagnostic::error("E0408", node.span, message);
+            self.report.push(finding.help("add it there, or do without it").at(&place.path));
         }
     }
 }

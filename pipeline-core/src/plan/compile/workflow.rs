@@ -275,7 +275,8 @@ impl Compiler<'_> {
             None => plain(inner.texts("shell", report)),
         };
         allowed.network = plain(inner.texts("network", report));
-        allowed.tools = plain(inner.texts("tools", report));
+        allowed.allowed_tools = inner.get("tools").is_some().then(|| plain(inner.texts("tools", report)));
+        self.scope.allowed_tools.clone_from(&allowed.allowed_tools);
         inner.finish("`permissions`", self.options.lenient, report);
     }
 
@@ -439,6 +440,8 @@ fn inherited(outer: &PipelineScope, child: Option<&Inherits>) -> PipelineScope {
     let Some(inherits) = child else { return PipelineScope::default() };
     let mut scope =
         PipelineScope { knows_globals: true, functions: BTreeMap::new(), ..PipelineScope::default() };
+    // What a run may do, its root says.
+    scope.allowed_tools.clone_from(&outer.allowed_tools);
     if inherits.defaults {
         scope.defaults.clone_from(&outer.defaults);
         scope.retry.clone_from(&outer.retry);
