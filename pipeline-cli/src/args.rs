@@ -36,7 +36,7 @@ pub struct Global {
     /// Directory of runs, sessions and the library [default: .pipeline]
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Directory of the pipelines that `pipeline_ref` names [default: library in the state directory]
+    /// Directory of the pipelines that `pipeline_ref` names [default: library in the state directory, then library beside the root file]
     #[arg(long, global = true, value_name = "DIR")]
     pub library: Option<PathBuf>,
     /// Print the result as JSON on standard output

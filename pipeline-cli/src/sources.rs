@@ -97,7 +97,8 @@ impl FileSources {
         Ok(LoadedSource { display, canonical: canonical.to_owned(), text })
     }
 
-    fn library(&self, name: &str) -> Result<LoadedSource, SourceError> {
+    /// A pipeline of the library: of this machine's, or of the one that lies beside the root file and travels with it.
+    fn library(&self, name: &str, from: Option<Referrer<'_>>) -> Result<LoadedSource, SourceError> {
         let display = format!("library:{name}");
         let is_plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         if name.is_empty() || !is_plain {
@@ -106,22 +107,30 @@ impl FileSources {
                 "a name has no leading `/` and no `..`",
             ));
         }
-        let candidates = ["yaml", "yml"].map(|ending| self.library.join(format!("{name}.{ending}")));
-        let Some(path) = candidates.iter().find(|path| path.is_file()) else {
+        let beside = from.map(|from| self.folder_of(from.root)).map(|folder| {
+            // The files of a library are its members when they are the root themselves.
+            if folder.ends_with("library") { folder } else { folder.join("library") }
+        });
+        let folders = [Some(self.library.clone()), beside];
+        let candidates = folders
+            .iter()
+            .flatten()
+            .flat_map(|folder| ["yaml", "yml"].map(|ending| folder.join(format!("{name}.{ending}"))));
+        let Some(path) = candidates.into_iter().find(|path| path.is_file()) else {
             let folder = self.library.display();
             return Err(refused(
                 format!("there is no library pipeline `{name}`"),
-                &format!("put it at {folder}/{name}.yaml"),
+                &format!("put it at {folder}/{name}.yaml, or at library/{name}.yaml beside the root file"),
             ));
         };
-        Self::file(path, display)
+        Self::file(&path, display)
     }
 }
 
 impl SourceLoader for FileSources {
     fn load(&self, reference: &SourceRef, from: Option<Referrer<'_>>) -> Result<LoadedSource, SourceError> {
         match (reference, from) {
-            (SourceRef::Library(name), _) => self.library(name),
+            (SourceRef::Library(name), from) => self.library(name, from),
             (SourceRef::Path(path), None) if path == "-" => self.standard_input(),
             (SourceRef::Path(path), None) => Self::file(&self.working.join(path), path.clone()),
             (SourceRef::Path(path), Some(from)) => self.child(path, from),
@@ -258,6 +267,26 @@ mod tests {
             assert!(error.message.contains("not the name"), "{error}");
         }
         assert!(library("team/y").expect_err("missing").message.contains("no library pipeline"));
+    }
+
+    #[test]
+    fn a_library_may_travel_with_the_file() {
+        let files: &[(&str, &[u8])] = &[
+            ("library/x.yaml", b"machine's"),
+            ("a/library/x.yaml", b"own"),
+            ("a/library/y.yaml", b"own"),
+            ("a/main.yaml", b""),
+        ];
+        let (dir, sources) = folder(files);
+        let root = dir.path().canonicalize().unwrap();
+        let named = |name: &str, by: &str| {
+            let by = root.join(by).display().to_string();
+            sources.load(&SourceRef::Library(name.to_owned()), Some(named_by(&by))).map(|source| source.text)
+        };
+        assert_eq!(named("x", "a/main.yaml").unwrap(), "machine's", "what a person chose comes first");
+        assert_eq!(named("y", "a/main.yaml").unwrap(), "own");
+        assert_eq!(named("y", "a/library/x.yaml").unwrap(), "own", "members see each other");
+        assert!(named("y", "main.yaml").is_err());
     }
 
     /// A folder `work` with a root file and traps, and `outside` beside it.

@@ -157,6 +157,10 @@ fn forms(secret: &str, patterns: &mut Vec<String>) {
     let bytes = secret.as_bytes();
     // In base64 three bytes are four letters: what a text is depends on how many bytes stand before it. The letters at
     // either end also depend on the neighbours, and are left out.
+    for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+        // Standing alone, to its last letter.
+        patterns.push(engine.encode(bytes));
+    }
     for before in 0..3_usize {
         let mut padded = vec![0; before];
         padded.extend_from_slice(bytes);

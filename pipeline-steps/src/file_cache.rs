@@ -341,7 +341,7 @@ mod tests {
             let (cache, fx) = (&cache, &fx);
             async move { cache.read(&fx.dir(), Path::new(name), &fx.path(name)).await.unwrap_err() }
         };
-        assert_eq!(of("d").await.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(of("d").await.kind(), io::ErrorKind::IsADirectory);
         assert_eq!(of("pipe").await.kind(), io::ErrorKind::InvalidInput, "and nobody waits for its writer");
         assert_eq!(of("none").await.kind(), io::ErrorKind::NotFound);
         assert_eq!(of("../outside").await.kind(), io::ErrorKind::PermissionDenied);
