@@ -128,7 +128,6 @@ fn summarise(run: &Run) -> RunSummary {
     }
 }
 
-#[async_trait]
 impl RunLog for MemoryLog {
     fn append(
         &mut self,

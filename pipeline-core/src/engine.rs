@@ -8,6 +8,7 @@ pub mod blocking;
 mod bus;
 mod waiting;
 mod dispatcher;
+mod journal;
 mod ledger;
 pub mod effect;
 pub mod lasting;

@@ -75,7 +75,7 @@ impl Stage {
         // Building takes minutes; what cargo would build is the binary under test.
         scratch.write(
             "bin/cargo",
-            "#!/bin/sh\ncase \"$*\" in\n'install --locked --path pipeline-cli' | 'test --workspace') ;;\n*) exit 9 ;;\nesac\n",
+            "#!/bin/sh\ncase \"$*\" in\n'install --locked --path pipeline-cli' | 'test --workspace') ;;\n'run --release -- '*) shift 3; exec pipeline \"$@\" ;;\n*) exit 9 ;;\nesac\n",
         );
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pipeline"), scratch.path().join("bin/pipeline"))
             .unwrap();

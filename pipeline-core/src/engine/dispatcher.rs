@@ -1,7 +1,8 @@
 //! The embedded backend: the journal, the tasks and the timers of one run.
 //!
 //! Owns [`Dispatcher`]. Append first, then tell: what tasks hand back is appended and committed together (group commit), and
-//! only then given to the schedule and the observers. While one batch is on its way to the disk, the next is gathered. Next: `executor.rs` for one attempt, `scope.rs` for its task.
+//! only then given to the schedule and the observers. Next: `executor.rs` for one attempt, `scope.rs` for its task,
+//! `journal.rs` for what is on its way to the disk.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -17,18 +18,19 @@ use crate::engine::backend::{Backend, Stop};
 use crate::engine::bus::EventBus;
 use crate::engine::effect::{DoneEffect, EffectPort, ProgressPort, Save, Saved, Surroundings};
 use crate::engine::executor::{Attempt, execute};
+use crate::engine::journal::{Batch, Journal};
 use crate::engine::ledger::Ledger;
 use crate::engine::replay::Attempts;
 use crate::engine::scope::TaskScope;
 use crate::engine::waiting::{OnceAnswer, Waiting};
 use crate::error::{ErrorKind, StepError};
 use crate::event::Progress;
-use crate::fact::{AttemptEnd, Fact, Outcome, Record};
+use crate::fact::{AttemptEnd, Fact, Outcome};
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::plan::Effects;
 use crate::schedule::{Op, TaskCall};
 use crate::step::RunInfo;
-use crate::store::{Commit, RunLog, StoreError};
+use crate::store::{RunLog, StoreError};
 use crate::value::{Hash, Value};
 
 /// Saves and progress messages that may wait.
@@ -36,7 +38,7 @@ const MESSAGES: usize = 1024;
 
 /// The embedded backend of one run.
 pub(super) struct Dispatcher {
-    log: Box<dyn RunLog>,
+    journal: Journal,
     clock: Arc<dyn Clock>,
     services: Arc<Services>,
     info: Arc<RunInfo>,
@@ -53,10 +55,6 @@ pub(super) struct Dispatcher {
     settled: VecDeque<(OpKey, Settled)>,
     /// Attempts that must be on disk as started before they start.
     held: Vec<(OpKey, TaskCall)>,
-    /// Appended, and not yet on its way to the disk.
-    gathered: Batch,
-    /// On its way to the disk.
-    committing: Option<(Commit, Batch)>,
     delivered: VecDeque<(OpKey, Outcome)>,
     ahead: HashMap<StepPath, u32>,
     effects: HashMap<OpKey, Vec<DoneEffect>>,
@@ -83,13 +81,6 @@ enum Settled {
     Unparked,
 }
 
-/// Records that become durable together, and who waits for that.
-#[derive(Default)]
-struct Batch {
-    records: Vec<Arc<Record>>,
-    replies: Vec<oneshot::Sender<()>>,
-}
-
 /// Something that happened and is to be appended.
 enum Happened {
     Told(Fact),
@@ -110,7 +101,7 @@ impl Dispatcher {
         elapsed_before: u64,
     ) -> Self {
         Self {
-            log,
+            journal: Journal::new(log),
             clock,
             services,
             info,
@@ -125,8 +116,6 @@ impl Dispatcher {
             timer_serial: 0,
             settled: VecDeque::new(),
             held: Vec::new(),
-            gathered: Batch::default(),
-            committing: None,
             delivered: VecDeque::new(),
             ahead: attempts.ahead,
             effects: attempts.effects,
@@ -146,28 +135,18 @@ impl Dispatcher {
 
     /// Appends facts and makes them durable, with all that was appended before, then tells the observers.
     pub(super) async fn record(&mut self, facts: Vec<Fact>) -> Result<(), StoreError> {
-        let records = self.append(facts)?;
-        self.gathered.records.extend(records);
-        self.all_durable().await?;
+        self.journal.gather(self.clock.now(), self.elapsed_ms(), facts, Vec::new())?;
+        self.settle().await?;
         self.bus.flush();
         Ok(())
     }
 
     /// Waits until everything that was appended is durable, and tells of it.
-    async fn all_durable(&mut self) -> Result<(), StoreError> {
-        self.log.flush().await?;
-        let (_, before) = self.committing.take().unzip();
-        for batch in before.into_iter().chain([std::mem::take(&mut self.gathered)]) {
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        for batch in self.journal.settle().await? {
             self.tell(batch);
         }
         Ok(())
-    }
-
-    /// Starts to make durable what was gathered, unless an earlier batch is still on its way: then more is gathered.
-    fn commit(&mut self) {
-        if self.committing.is_none() && !self.gathered.records.is_empty() {
-            self.committing = Some((self.log.commit(), std::mem::take(&mut self.gathered)));
-        }
     }
 
     /// Tells everybody of a durable batch.
@@ -196,11 +175,6 @@ impl Dispatcher {
         self.bus.finish().await
     }
 
-    fn append(&mut self, facts: Vec<Fact>) -> Result<Vec<Arc<Record>>, StoreError> {
-        let (at, elapsed) = (self.clock.now(), self.elapsed_ms());
-        Ok(self.log.append(at, elapsed, facts)?.into_iter().map(Arc::new).collect())
-    }
-
     fn launch(&mut self, key: OpKey, call: TaskCall) {
         let attempt = key.turn + self.ahead.get(&key.path).copied().unwrap_or(0);
         let started = Fact::AttemptStarted {
@@ -213,7 +187,7 @@ impl Dispatcher {
         let running =
             Running { attempt, fingerprint: call.fingerprint, cancel: cancel.clone(), effects: None };
         self.running.insert(key.clone(), running);
-        match self.append(vec![started]) {
+        match self.journal.append(self.clock.now(), self.elapsed_ms(), vec![started]) {
             Ok(records) => records.into_iter().for_each(|r| self.bus.fact(r)),
             Err(error) => self.broken = Some(error),
         }
@@ -350,8 +324,7 @@ impl Dispatcher {
     fn is_idle(&self) -> bool {
         self.running.is_empty()
             && self.settled.is_empty()
-            && self.committing.is_none()
-            && self.gathered.records.is_empty()
+            && self.journal.is_settled()
             && self.timers.values().all(|key| key.role == OpRole::Deadline)
     }
 
@@ -373,11 +346,7 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(all),
-                result = durable(&mut self.committing) => {
-                    let (_, batch) = self.committing.take().unzip();
-                    result?;
-                    self.tell(batch.unwrap_or_default());
-                }
+                batch = self.journal.durable() => self.tell(batch?),
                 (key, end) = self.tasks.next() => self.ended(&key, end, &mut all),
                 Some(save) = self.saves.1.recv() => all.push(Self::saved(save)),
                 Some(progress) = self.progress.1.recv() => self.bus.progress(progress),
@@ -404,26 +373,25 @@ impl Dispatcher {
 
     /// Appends what happened, for the next commit.
     fn gather(&mut self, happened: Vec<Happened>) -> Result<(), StoreError> {
-        let mut facts = Vec::with_capacity(happened.len());
+        let (mut facts, mut replies) = (Vec::with_capacity(happened.len()), Vec::new());
         for happened in happened {
             match happened {
                 Happened::Told(fact) => facts.push(fact),
                 Happened::Saved(fact, reply) => {
                     facts.push(fact);
-                    self.gathered.replies.push(reply);
+                    replies.push(reply);
                 }
             }
         }
-        if !facts.is_empty() {
-            let records = self.append(facts)?;
-            self.gathered.records.extend(records);
+        if facts.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.journal.gather(self.clock.now(), self.elapsed_ms(), facts, replies)
     }
 
     async fn start_held(&mut self) -> Result<(), StoreError> {
         if !self.held.is_empty() {
-            self.log.flush().await?;
+            self.journal.flush().await?;
             for (key, call) in std::mem::take(&mut self.held) {
                 self.spawn(key, call);
             }
@@ -481,11 +449,11 @@ impl Backend for Dispatcher {
                 return Ok(completion);
             }
             if self.stop.is_cancelled() {
-                if self.committing.is_some() || !self.gathered.records.is_empty() {
-                    self.all_durable().await?;
-                    continue;
+                if self.journal.is_settled() {
+                    return Err(Stop::Interrupted);
                 }
-                return Err(Stop::Interrupted);
+                self.settle().await?;
+                continue;
             }
             self.start_held().await?;
             self.wake();
@@ -495,7 +463,7 @@ impl Backend for Dispatcher {
             {
                 return Err(stop);
             }
-            self.commit();
+            self.journal.commit();
             self.bus.flush();
             let happened = self.happened().await?;
             self.gather(happened)?;
@@ -529,14 +497,6 @@ fn effect_done(key: &OpKey, attempt: u32, done: DoneEffect) -> Fact {
         request: done.request,
         value: done.value,
         usage: done.usage,
-    }
-}
-
-/// When the batch on its way has arrived; never, while there is none.
-async fn durable(committing: &mut Option<(Commit, Batch)>) -> Result<(), StoreError> {
-    match committing {
-        Some((commit, _)) => commit.await,
-        None => std::future::pending().await,
     }
 }
 

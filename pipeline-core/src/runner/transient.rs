@@ -43,7 +43,6 @@ impl CheckpointStore for Transient {
     }
 }
 
-#[async_trait]
 impl RunLog for Counted {
     fn append(
         &mut self,

@@ -182,7 +182,6 @@ pub struct TestStore {
 
 struct TestLog(TestStore);
 
-#[async_trait]
 impl RunLog for TestLog {
     fn append(
         &mut self,

@@ -1,0 +1,91 @@
+//! What a run has appended: gathered, on its way to the disk, durable.
+//!
+//! Owns [`Journal`] and [`Batch`]. While one batch is on its way, the next is gathered; so a slow disk delays what waits for
+//! it, and nobody else. Must not know what the facts mean.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::clock::Timestamp;
+use crate::fact::{Fact, Record};
+use crate::store::{Commit, RunLog, StoreError};
+
+/// The journal of one run, as the dispatcher writes it.
+pub(super) struct Journal {
+    log: Box<dyn RunLog>,
+    /// Appended, and not yet on its way to the disk.
+    gathered: Batch,
+    /// On its way to the disk.
+    committing: Option<(Commit, Batch)>,
+}
+
+/// Records that become durable together, and who waits for that.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) records: Vec<Arc<Record>>,
+    pub(super) replies: Vec<oneshot::Sender<()>>,
+}
+
+impl Journal {
+    pub(super) fn new(log: Box<dyn RunLog>) -> Self {
+        Self { log, gathered: Batch::default(), committing: None }
+    }
+
+    /// Appends facts that nobody waits for: they become durable with the next that somebody does.
+    pub(super) fn append(
+        &mut self,
+        at: Timestamp,
+        elapsed_ms: u64,
+        facts: Vec<Fact>,
+    ) -> Result<Vec<Arc<Record>>, StoreError> {
+        Ok(self.log.append(at, elapsed_ms, facts)?.into_iter().map(Arc::new).collect())
+    }
+
+    /// Appends facts that [`Journal::durable`] gives back.
+    pub(super) fn gather(
+        &mut self,
+        at: Timestamp,
+        elapsed_ms: u64,
+        facts: Vec<Fact>,
+        replies: Vec<oneshot::Sender<()>>,
+    ) -> Result<(), StoreError> {
+        let records = self.append(at, elapsed_ms, facts)?;
+        self.gathered.records.extend(records);
+        self.gathered.replies.extend(replies);
+        Ok(())
+    }
+
+    /// Whether everything gathered is durable and was given back.
+    pub(super) fn is_settled(&self) -> bool {
+        self.committing.is_none() && self.gathered.records.is_empty()
+    }
+
+    /// Sends what was gathered on its way, unless an earlier batch still is: then more is gathered.
+    pub(super) fn commit(&mut self) {
+        if self.committing.is_none() && !self.gathered.records.is_empty() {
+            self.committing = Some((self.log.commit(), std::mem::take(&mut self.gathered)));
+        }
+    }
+
+    /// The batch on its way, once it has arrived; never, while there is none. Nothing is lost when this is dropped.
+    pub(super) async fn durable(&mut self) -> Result<Batch, StoreError> {
+        match &mut self.committing {
+            Some((commit, _)) => commit.await?,
+            None => std::future::pending().await,
+        }
+        Ok(self.committing.take().map(|(_, batch)| batch).unwrap_or_default())
+    }
+
+    /// Makes all that was appended durable, and gives back what was gathered.
+    pub(super) async fn settle(&mut self) -> Result<Vec<Batch>, StoreError> {
+        self.log.flush().await?;
+        let before = self.committing.take().map(|(_, batch)| batch);
+        Ok(before.into_iter().chain([std::mem::take(&mut self.gathered)]).collect())
+    }
+
+    /// Makes all that was appended durable.
+    pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
+        self.log.flush().await
+    }
+}
