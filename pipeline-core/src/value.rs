@@ -145,6 +145,14 @@ impl Data {
         }
     }
 
+    /// A copy of what stands at the end of a path of fields; nothing where a field is missing or there is no map.
+    pub(crate) fn at(&self, path: &[String]) -> Option<Value> {
+        match &self.0.form {
+            Form::Json(json) => at(json, path).cloned(),
+            Form::Parts(part, _) => part.at(path),
+        }
+    }
+
     /// Whether it has at most so many levels of lists and maps. Stops at the limit, so a value of any depth is safe to
     /// ask about.
     pub fn is_within(&self, levels: usize) -> bool {
@@ -211,6 +219,10 @@ impl<'de> Deserialize<'de> for Data {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Value::deserialize(deserializer).map(Self::new)
     }
+}
+
+fn at<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, name| value.as_object()?.get(name))
 }
 
 /// Whether a value has at most so many levels of nesting.

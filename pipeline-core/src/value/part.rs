@@ -9,7 +9,7 @@ use minijinja::value::{Enumerator, Object, ObjectRepr};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::{Data, Value, is_within};
+use super::{Data, Value, at, is_within};
 
 /// The name of a field.
 pub(crate) type Name = Arc<str>;
@@ -74,6 +74,18 @@ impl Part {
             Self::Shared(data) => data.count(),
             Self::List(items) => Some(items.len()),
             Self::Map(fields) => Some(fields.len()),
+        }
+    }
+
+    pub(super) fn at(&self, path: &[String]) -> Option<Value> {
+        match (self, path) {
+            (part, []) => Some(part.to_json()),
+            (Self::Json(json), path) => at(json, path).cloned(),
+            (Self::Shared(data), path) => data.at(path),
+            (Self::List(_), _) => None,
+            (Self::Map(fields), [first, rest @ ..]) => {
+                fields.iter().find(|(name, _)| **name == **first)?.1.at(rest)
+            }
         }
     }
 
@@ -233,6 +245,7 @@ mod tests {
             prop_assert_eq!(parts.count(), whole.count());
             prop_assert_eq!(parts.fields(), whole.fields());
             for (name, value) in parts.fields() {
+                prop_assert_eq!(parts.at(std::slice::from_ref(&name)), whole.at(std::slice::from_ref(&name)));
                 prop_assert_eq!(parts.get(&name), Some(value));
             }
             prop_assert_eq!(parts.json(), &json);

@@ -133,3 +133,50 @@ fn every_example_of_the_reference_gives_what_it_says() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// A plain path is taken as it is; in brackets it goes through the engine. They mean the same, and fail the same.
+#[test]
+fn a_plain_path_means_what_it_means_in_brackets() {
+    let context = Context(serde_json::json!({
+        "inputs": {"n": null, "deep": {"a": {"b": [1, {"c": 2.0}], "items": 1}}, "big": 18_446_744_073_709_551_615_u64},
+        "steps": {
+            "one": {"text": "t", "data": {"x": 1, "text": "other"}, "usage": {"input": 3}},
+            "calls": {"function_calls": [{"arguments": {"y": 2}}], "results": {"z": 3}},
+        },
+        "bare": {"k": [true]},
+    }));
+    let paths = [
+        "inputs.n",
+        "inputs.n.x",
+        "inputs.deep",
+        "inputs.deep.a",
+        "inputs.deep.a.b",
+        "inputs.deep.a.items",
+        "inputs.deep.a.b.length",
+        "inputs.big",
+        "inputs.none",
+        "inputs",
+        "inputs.deep.none.x",
+        "steps.one",
+        "steps.one.text",
+        "steps.one.result",
+        "steps.one.x",
+        "steps.one.content",
+        "steps.one.usage.input",
+        "steps.one.data.text",
+        "steps.calls.y",
+        "steps.calls.z",
+        "steps.calls.nothing",
+        "steps.gone",
+        "steps.gone.x",
+        "bare",
+        "bare.k",
+        "bare.none",
+        "nothing",
+        " bare.k ",
+    ];
+    let read = |text: &str| Expr::compile(text, &[]).unwrap().eval(&context).map_err(|e| e.message);
+    for path in paths {
+        assert_eq!(read(path), read(&format!("({path})")), "{path}");
+    }
+}
