@@ -148,3 +148,19 @@ fn n11_runs_at_once_lose_no_write() {
     assert_eq!(kept_of_all["log"].as_array().unwrap().len(), 28);
     assert_eq!(kept(&scratch, "mock/variables/below")["calls"], 12);
 }
+
+#[test]
+fn a_variable_that_is_set_to_a_constant_is_there_in_the_next_run() {
+    let scratch = Scratch::new();
+    let text = "workflow:
+  name: mark
+  variables: {seen: false}
+  steps:
+    - {name: before, type: test_echo, value: '{{ state.seen }}'}
+    - {name: mark, type: set_variable, scope: session, variables: {seen: true}}
+  outputs: {before: steps.before.result}
+";
+    scratch.write("mark.yaml", text);
+    assert_eq!(outputs(&scratch, &["mark.yaml"]), json!({"before": false}));
+    assert_eq!(outputs(&scratch, &["mark.yaml"]), json!({"before": true}));
+}
