@@ -46,16 +46,14 @@ pub async fn stored(
 }
 
 fn may_last(with: &Dynamic) -> bool {
-    let is_session = |scope: &Value| scope == "session";
-    match with {
-        Dynamic::Const(fields) => fields.json().get("scope").is_some_and(is_session),
-        Dynamic::Map(fields) => fields.iter().any(|(name, value)| match value {
-            _ if name != "scope" => false,
-            Dynamic::Const(scope) => is_session(scope.json()),
-            _ => true,
-        }),
-        _ => false,
-    }
+    let Dynamic::Map(fields) = with else { return false };
+    fields.iter().any(|(name, value)| {
+        name == "scope"
+            && match value {
+                Dynamic::Const(word) => word.json() == "session",
+                _ => true,
+            }
+    })
 }
 
 /// Keeps lasting variables for one attempt.
