@@ -3,8 +3,9 @@
 //! Owns private directories and files (0700, 0600), the atomic replacement of a file, and the words for an error of the
 //! system. Must not know what the files mean.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
 use pipeline_core::store::StoreError;
@@ -28,6 +29,51 @@ pub(crate) fn directory_error(path: &Path, error: &io::Error) -> StoreError {
 /// What is wrong with a file as a whole.
 pub(crate) fn damaged(path: &Path, message: impl Into<String>) -> StoreError {
     StoreError::Damaged { path: path.to_owned(), offset: 0, message: message.into() }
+}
+
+/// A file whose lock is given back when this is dropped.
+///
+/// Closing the file is not enough: a process that another thread is just starting has a copy of every open file until its
+/// program begins, and the system's lock stays until the last copy is closed.
+pub(crate) struct Locked(File);
+
+impl Locked {
+    /// Locks `file` for one alone.
+    pub(crate) fn alone(file: File) -> Result<Self, (File, TryLockError)> {
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(error) => Err((file, error)),
+        }
+    }
+
+    /// Locks `file` together with others that share it.
+    pub(crate) fn shared(file: File) -> Result<Self, (File, TryLockError)> {
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Self(file)),
+            Err(error) => Err((file, error)),
+        }
+    }
+}
+
+impl Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut File {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // What cannot be unlocked is unlocked when it is closed.
+        let _ = self.0.unlock();
+    }
 }
 
 /// Makes one directory that its owner alone can read, durably. Fails when there is anything of that name.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use pipeline_core::store::StoreError;
 
-use crate::disk;
+use crate::disk::{self, Locked};
 
 const LOCK: &str = "run.lock";
 /// How often to look again at a lock, or at an owner's number that is just being written.
@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Ownership of a run, until dropped.
 pub(crate) struct RunLock {
-    file: File,
+    file: Locked,
     path: PathBuf,
     epoch: u64,
 }
@@ -31,16 +31,16 @@ impl RunLock {
     /// Takes the run in `dir`, or says who has it.
     pub(crate) async fn acquire(run: &str, dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(LOCK);
-        let file = open(&path).map_err(|error| match error.kind() {
+        let mut file = open(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => StoreError::Unknown { run: run.to_owned() },
             _ => disk::directory_error(&path, &error),
         })?;
         for _ in 0..TRIES {
-            match file.try_lock() {
-                Ok(()) => return Self::take(file, path),
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => return Err(disk::directory_error(&path, &error)),
-            }
+            file = match Locked::alone(file) {
+                Ok(locked) => return Self::take(locked, path),
+                Err((file, TryLockError::WouldBlock)) => file,
+                Err((_, TryLockError::Error(error))) => return Err(disk::directory_error(&path, &error)),
+            };
             match file.try_lock_shared() {
                 Ok(()) => file.unlock().map_err(|error| disk::directory_error(&path, &error))?,
                 Err(TryLockError::WouldBlock) => break,
@@ -60,14 +60,14 @@ impl RunLock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(refused(&error)),
         };
-        match file.try_lock() {
-            Ok(()) => Self::take(file, path).map(Some),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(refused(&error)),
+        match Locked::alone(file) {
+            Ok(locked) => Self::take(locked, path).map(Some),
+            Err((_, TryLockError::WouldBlock)) => Ok(None),
+            Err((_, TryLockError::Error(error))) => Err(refused(&error)),
         }
     }
 
-    fn take(mut file: File, path: PathBuf) -> Result<Self, StoreError> {
+    fn take(mut file: Locked, path: PathBuf) -> Result<Self, StoreError> {
         let mut text = String::new();
         // A text that is not ours tells nothing; the epochs in the journal still count.
         let before = match file.read_to_string(&mut text) {
@@ -110,9 +110,9 @@ pub(crate) fn holder(dir: &Path) -> Option<u32> {
     let path = dir.join(LOCK);
     // A lock that is missing or may not be read is held by nobody that could be named.
     let file = File::open(&path).ok()?;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Some(named(&path).unwrap_or(0)),
-        Ok(()) | Err(TryLockError::Error(_)) => None,
+    match Locked::shared(file) {
+        Err((_, TryLockError::WouldBlock)) => Some(named(&path).unwrap_or(0)),
+        Ok(_) | Err((_, TryLockError::Error(_))) => None,
     }
 }
 
@@ -184,6 +184,23 @@ mod tests {
         };
         let (lock, ()) = tokio::join!(RunLock::acquire("r", dir.path()), look_away);
         assert_eq!(lock.unwrap().epoch(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_copy_in_a_process_that_is_being_started_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = RunLock::acquire("r", dir.path()).await.unwrap();
+        let copy = lock.file.try_clone().unwrap();
+        drop(lock);
+        assert_eq!(holder(dir.path()), None);
+        let lock = RunLock::acquire("r", dir.path()).await.unwrap();
+        drop(copy);
+        assert_eq!(
+            holder(dir.path()),
+            Some(std::process::id()),
+            "and its end takes nothing away from the next owner"
+        );
+        drop(lock);
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use pipeline_core::store::{Session, SessionLease, SessionStore, SessionSummary, 
 use pipeline_core::value::Value;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::disk;
+use crate::disk::{self, Locked};
 use crate::session_record::{self, Stored};
 
 const SESSIONS: &str = "sessions";
@@ -61,7 +61,7 @@ impl Queues {
 struct FileLease {
     path: PathBuf,
     /// Its lock is the lease; it goes before the queue does.
-    file: File,
+    file: Locked,
     stored: Stored,
     clock: Arc<dyn Clock>,
     /// The first error of writing.
@@ -206,19 +206,19 @@ impl Drop for FileLease {
 }
 
 /// Opens a session's file and waits until nobody else has it.
-async fn take(path: &Path) -> io::Result<File> {
+async fn take(path: &Path) -> io::Result<Locked> {
     let mut pause = FIRST_LOOK;
     loop {
         let file = open(path)?;
-        match file.try_lock() {
+        match Locked::alone(file) {
             // The file may have been removed between opening and locking: then this is a lock on nothing.
-            Ok(()) if is_there(&file, path) => return Ok(file),
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+            Ok(file) if is_there(&file, path) => return Ok(file),
+            Ok(_) => {}
+            Err((_, TryLockError::WouldBlock)) => {
                 tokio::time::sleep(pause).await;
                 pause = LAST_LOOK.min(pause * 2);
             }
-            Err(TryLockError::Error(error)) => return Err(error),
+            Err((_, TryLockError::Error(error))) => return Err(error),
         }
     }
 }

@@ -23,7 +23,7 @@ use serde_json::json;
 use crate::blob;
 use crate::chain::{self, Chain, ChainEnd};
 use crate::difference;
-use crate::disk;
+use crate::disk::{self, Locked};
 use crate::line::Kind;
 use crate::session_file::refused;
 
@@ -96,7 +96,7 @@ enum Mode {
 struct Writer {
     path: PathBuf,
     /// Its lock keeps other recorders out.
-    file: File,
+    file: Locked,
     end: Option<ChainEnd>,
     /// The first error of writing.
     poison: Option<String>,
@@ -117,7 +117,7 @@ impl FileTape {
         let failed = |error: &io::Error| disk::write_error(&path, error);
         let refuse = |message: String| StoreError::Write { path: path.clone(), message };
         let file = open(&path).map_err(|error| failed(&error))?;
-        file.try_lock().map_err(|_| refuse("another process records into it".to_owned()))?;
+        let file = Locked::alone(file).map_err(|_| refuse("another process records into it".to_owned()))?;
         let bytes = disk::read(&path)?.unwrap_or_default();
         let mut before = None;
         let chain = read(&path, &bytes, |entry| {
