@@ -83,7 +83,8 @@ impl ErrorKind {
         }
     }
 
-    /// Whether a service bills nothing for a call that ended so: it never took the request on.
+    /// Whether a service bills nothing for a call that ended so: it never took the request on. An error of these kinds
+    /// that comes after an answer has begun says what was used ([`StepError::used`]).
     pub fn is_free(self) -> bool {
         matches!(
             self,

@@ -31,6 +31,11 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// One call whose bill nobody saw: under a limit it counts as what was reserved for it.
+    pub fn unseen() -> Self {
+        Self { calls: 1, unpriced_calls: 1, ..Self::default() }
+    }
+
     /// Adds another use to this one.
     pub fn add(&mut self, other: &Self) {
         self.input += other.input;

@@ -2,6 +2,8 @@
 
 mod support;
 mod untrusted;
+mod vendor;
 mod requests;
 mod matrix;
+mod told;
 mod hazards;

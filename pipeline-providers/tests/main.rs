@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::result_large_err, reason = "as in the crate itself")]
 
+#[macro_use]
+mod table;
 mod support;
 mod instance;
 mod mock;

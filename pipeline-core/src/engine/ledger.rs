@@ -216,15 +216,17 @@ impl Reservation {
         self.spend
     }
 
-    /// Counts what was really used, and gives the rest back. Without a price the worst case stands: then the part of it
-    /// whose bill nobody saw is given.
+    /// Counts what was really used, and gives the rest back. Without a price the worst case stands, and without any
+    /// figure that of the tokens too: the part of it whose bill nobody saw is given.
     pub fn settle(mut self, usage: &Usage) -> Spend {
         let known = usage.cost_usd.unwrap_or(0.0);
         let is_priced = usage.cost_usd.is_some() && usage.unpriced_calls == 0;
         let cost_usd = if is_priced { known } else { known.max(self.spend.cost_usd) };
+        let is_counted = is_priced || usage.tokens() > 0;
+        let tokens = if is_counted { usage.tokens() } else { self.spend.tokens };
         self.is_open = false;
-        self.ledger.close(&self.places, self.spend, Spend { cost_usd, tokens: usage.tokens() });
-        Spend { cost_usd: cost_usd - known, tokens: 0 }
+        self.ledger.close(&self.places, self.spend, Spend { cost_usd, tokens });
+        Spend { cost_usd: cost_usd - known, tokens: tokens - usage.tokens() }
     }
 }
 

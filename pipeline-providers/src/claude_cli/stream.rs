@@ -401,5 +401,7 @@ async fn until(instant: Option<Instant>) {
 }
 
 fn too_much(message: &str) -> StepError {
-    StepError::new(ErrorKind::TooLarge, message).help("ask for less, or for files instead of text")
+    // It has worked for us until here, whatever the kind says of money.
+    let error = StepError::new(ErrorKind::TooLarge, message).used(Usage::unseen());
+    error.help("ask for less, or for files instead of text")
 }

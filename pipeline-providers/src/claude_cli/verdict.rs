@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 
 use crate::claude_cli::line::{Line, ResultLine};
 
+/// Stop reasons of an answer that is whole.
+const STOPS: [&str; 3] = ["end_turn", "tool_use", "stop_sequence"];
+
 /// How much of what it complained on standard error is shown.
 const TAIL: usize = 2000;
 
@@ -107,6 +110,11 @@ impl Told {
             "usage": self.usage(&result),
         });
         let mut error = Self::with_process(error, details, ended);
+        // An agent may have paid for many turns before an error whose kind is free where it is the first word.
+        let used = self.usage(&result);
+        if used.cost_usd.is_some() || used.tokens() > 0 {
+            error = error.used(used);
+        }
         if error.kind == ErrorKind::Quota {
             let until = self.limit.as_ref().and_then(|l| l.resets_at).or_else(|| epoch_in(&result.text));
             error.retry_after_ms = until.map(|until| ms_until(until, now));
@@ -121,33 +129,13 @@ impl Told {
         ended: &Ended<'_>,
         schema: bool,
     ) -> Option<(ErrorKind, String, Option<&'static str>)> {
-        let said = |what: &str| format!("{what}: {}", shorten(&result.text));
-        let plain = |what: &str| what.to_owned();
         if result.subtype == "success" && result.is_error {
             return Some(self.api_error(result));
         }
-        match result.subtype.as_str() {
-            "success" => {}
-            "error_max_turns" => {
-                let help = "raise `max_turns`, or ask for less in one step";
-                return Some((ErrorKind::Budget, said("the agent used up its turns"), Some(help)));
-            }
-            "error_max_budget_usd" => {
-                let help = "raise the budget, or ask for less in one step";
-                return Some((ErrorKind::Budget, said("the agent used up its money"), Some(help)));
-            }
-            "error_max_structured_output_retries" => {
-                let help = "make the schema simpler, or describe it in the prompt";
-                let what = "the agent found no data that fits `output_schema`";
-                return Some((ErrorKind::Schema, said(what), Some(help)));
-            }
-            _ if result.num_turns == 0 => {
-                return Some((ErrorKind::Invalid, said("the agent did not begin"), None));
-            }
-            other => {
-                return Some((ErrorKind::Server, said(&format!("the agent failed ({other})")), None));
-            }
+        if result.subtype != "success" {
+            return Some(by_subtype(result));
         }
+        let said = |what: &str| format!("{what}: {}", shorten(&result.text));
         if let Some(denied) = self.denied(result) {
             let help = "allow it in `claude_options` (`allowed_tools`, `permission_mode`), or say in the prompt that it must not be used";
             return Some((ErrorKind::Denied, denied, Some(help)));
@@ -160,6 +148,10 @@ impl Told {
         if result.stop_reason.as_deref() == Some("refusal") {
             return Some((ErrorKind::Refused, said("the model declined"), None));
         }
+        if result.stop_reason.as_deref() == Some("max_tokens") {
+            let help = "raise `max_output_tokens`, or ask for a shorter answer";
+            return Some((ErrorKind::TooLarge, said("the answer is cut off"), Some(help)));
+        }
         if !ended.status.success() {
             let what = format!("the agent claims success and ended with {}", how(ended.status));
             return Some((ErrorKind::Truncated, what, None));
@@ -170,7 +162,7 @@ impl Told {
             return Some((ErrorKind::Schema, said(what), Some(help)));
         }
         if !schema && result.text.is_empty() && self.messages.is_empty() {
-            return Some((ErrorKind::Truncated, plain("the agent gave an empty answer"), None));
+            return Some((ErrorKind::Truncated, "the agent gave an empty answer".to_owned(), None));
         }
         None
     }
@@ -268,8 +260,11 @@ impl Told {
         Usage { calls, unpriced_calls, ..result.usage }
     }
 
-    fn answer(self, result: ResultLine, schema: bool) -> ModelAnswer {
+    fn answer(mut self, result: ResultLine, schema: bool) -> ModelAnswer {
         let usage = self.usage(&result);
+        if let Some(reason) = result.stop_reason.as_deref().filter(|r| !STOPS.contains(r)) {
+            self.warnings.push(format!("the answer ended for a reason that is not known here: `{reason}`"));
+        }
         let text = match result.structured {
             Some(data) if schema => data.to_string(),
             _ => result.text,
@@ -286,6 +281,28 @@ impl Told {
             warnings: self.warnings,
             files: std::collections::BTreeMap::new(),
         }
+    }
+}
+
+/// What a result is that says itself that it is none.
+fn by_subtype(result: &ResultLine) -> (ErrorKind, String, Option<&'static str>) {
+    let said = |what: &str| format!("{what}: {}", shorten(&result.text));
+    match result.subtype.as_str() {
+        "error_max_turns" => {
+            let help = "raise `max_turns`, or ask for less in one step";
+            (ErrorKind::Budget, said("the agent used up its turns"), Some(help))
+        }
+        "error_max_budget_usd" => {
+            let help = "raise the budget, or ask for less in one step";
+            (ErrorKind::Budget, said("the agent used up its money"), Some(help))
+        }
+        "error_max_structured_output_retries" => {
+            let help = "make the schema simpler, or describe it in the prompt";
+            let what = "the agent found no data that fits `output_schema`";
+            (ErrorKind::Schema, said(what), Some(help))
+        }
+        _ if result.num_turns == 0 => (ErrorKind::Invalid, said("the agent did not begin"), None),
+        other => (ErrorKind::Server, said(&format!("the agent failed ({other})")), None),
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Fault {
     pub(crate) retry_after: Option<Duration>,
     pub(crate) help: Option<String>,
     pub(crate) usage: Option<Usage>,
+    /// What the service will ask money for, where that is not what the kind says.
+    pub(crate) bill: Option<Usage>,
 }
 
 impl Fault {
@@ -44,6 +46,7 @@ impl Fault {
             retry_after: None,
             help: None,
             usage: None,
+            bill: None,
         }
     }
 
@@ -84,6 +87,7 @@ impl Fault {
         }
         let mut error = StepError::new(self.kind, settings.redact(&message)).details(details);
         error.help = self.help.or_else(|| help(self.kind, settings));
+        error.usage = self.bill.map(Box::new);
         error.retry_after_ms = self.retry_after.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
         error
     }

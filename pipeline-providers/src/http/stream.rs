@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::fact::Usage;
 use pipeline_core::provider::{ModelEvent, ModelStream};
 use reqwest::Response;
 use serde_json::Value;
@@ -130,7 +131,8 @@ impl Answer {
             Err(_) if status >= 300 => Vec::new(),
             Err(fault) => return fault,
         };
-        let parsed: Option<Value> = serde_json::from_slice(&body).ok();
+        // Some gateways send an error, too, as a stream of events.
+        let parsed: Option<Value> = serde_json::from_slice(&body).ok().or_else(|| first_event(&body));
         let mut fault = match parsed {
             // Some gateways wrap the object in a list.
             Some(Value::Array(list)) if !list.is_empty() => self.wire.fault(status, &list[0]),
@@ -150,13 +152,24 @@ impl Answer {
     }
 }
 
+/// The first event of a body that has been read, where it is one.
+fn first_event(body: &[u8]) -> Option<Value> {
+    let mut events = Events::new(MOST_BODY);
+    events.push(body);
+    let event = events.next().ok().flatten()?;
+    serde_json::from_str(&event.data).ok()
+}
+
 /// A whole body, up to a limit.
 async fn read(mut response: Response) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| broken_off(&error))? {
         if body.len() + chunk.len() > MOST_BODY {
             let what = format!("answered with over {} MiB that are no stream of events", MOST_BODY >> 20);
-            return Err(Fault::new(ErrorKind::TooLarge, what));
+            let mut fault = Fault::new(ErrorKind::TooLarge, what);
+            // Whoever answers at such length has done what was asked.
+            fault.bill = Some(Usage::unseen());
+            return Err(fault);
         }
         body.extend_from_slice(&chunk);
     }
@@ -177,7 +190,8 @@ struct State {
     events: Events,
     /// Bytes so far.
     taken: usize,
-    told: VecDeque<ModelEvent>,
+    /// What is to be told next: the end comes behind everything that was heard before it.
+    told: VecDeque<Result<ModelEvent, StepError>>,
     fresh: Vec<ModelEvent>,
 }
 
@@ -185,14 +199,15 @@ impl State {
     async fn next(&mut self) -> Option<Result<ModelEvent, StepError>> {
         loop {
             if let Some(event) = self.told.pop_front() {
-                return Some(Ok(event));
+                return Some(event);
             }
             self.answer.as_ref()?;
-            match self.advance().await {
-                Ok(false) => {}
-                Ok(true) => return self.finish(),
-                Err(fault) => return self.fail(fault),
-            }
+            let end = match self.advance().await {
+                Ok(false) => continue,
+                Ok(true) => self.finish(),
+                Err(fault) => self.fail(fault, false),
+            };
+            self.told.extend(end);
         }
     }
 
@@ -222,7 +237,7 @@ impl State {
                 Ok(Some(event)) => {
                     self.clock.heard();
                     answer.reader.event(&event.name, &event.data, &mut self.fresh)?;
-                    self.told.extend(self.fresh.drain(..));
+                    self.told.extend(self.fresh.drain(..).map(Ok));
                 }
                 Ok(None) => return Ok(false),
                 Err(Broken::TooLong) => {
@@ -239,7 +254,7 @@ impl State {
     fn finish(&mut self) -> Option<Result<ModelEvent, StepError>> {
         let verdict = self.answer.as_mut()?.reader.verdict();
         if let Err(fault) = verdict {
-            return self.fail(fault);
+            return self.fail(fault, true);
         }
         let mut answer = self.answer.take()?;
         let mut heard = std::mem::take(answer.reader.heard());
@@ -256,13 +271,20 @@ impl State {
     }
 
     /// What was paid for an answer that failed is told with the error.
-    fn fail(&mut self, mut fault: Fault) -> Option<Result<ModelEvent, StepError>> {
+    fn fail(&mut self, mut fault: Fault, is_complete: bool) -> Option<Result<ModelEvent, StepError>> {
         let mut answer = self.answer.take()?;
         let mut heard = std::mem::take(answer.reader.heard());
         answer.price(&mut heard);
         if heard.has_usage {
             fault.usage = Some(heard.usage);
         }
+        let has_begun = heard.has_usage || heard.has_any() || self.taken > MOST_ANSWER;
+        fault.bill = match (is_complete && heard.has_usage, has_begun && fault.kind.is_free()) {
+            (true, _) => Some(heard.usage),
+            // Errors of these kinds cost nothing where no answer has begun; this one had.
+            (false, true) => Some(Usage::unseen()),
+            (false, false) => None,
+        };
         fault.request_id = self.request_id.take();
         fault.status.get_or_insert(200);
         Some(Err(fault.into_error(&answer.settings)))

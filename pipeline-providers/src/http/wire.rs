@@ -106,6 +106,11 @@ impl Heard {
         Ok(())
     }
 
+    /// Whether there is anything of an answer.
+    pub(crate) fn has_any(&self) -> bool {
+        self.size > 0
+    }
+
     /// A piece of text.
     pub(crate) fn text(&mut self, piece: &str, told: &mut Vec<ModelEvent>) -> Result<(), Fault> {
         if piece.is_empty() {

@@ -1,313 +1,550 @@
-//! Every provider, every fault: the right kind, bounded time and memory, one request and no more.
+//! Every fault × every provider over HTTP × every form of the answer × both ways of asking: one typed error or an answer,
+//! within bounds of time and memory, and one request.
+//!
+//! A row is a member of [`Row`], a provider one of [`Vendor`], and every `match` over them is complete: what is added
+//! to either does not compile before each of its cells says what is told.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pipeline_core::error::ErrorKind::{self, *};
-use pipeline_core::provider::ModelRequest;
+use futures_util::StreamExt;
+use pipeline_core::error::ErrorKind::*;
+use pipeline_core::error::StepError;
+use pipeline_core::provider::{ModelAnswer, ModelEvent, Provider, ProviderLimits};
+use pipeline_providers::{HttpProvider, Transport};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
-use super::support::{Does, KEY, KINDS, Mock, Raw, STREAM, call, failure, first, patient, provider};
+use super::support::{Does, KEY, Raw, over};
 use super::untrusted::untrusted;
-use crate::support::asking;
+use super::vendor::{Form, ID, Stop, Vendor, data};
+use crate::support::{asking, at};
+use crate::table::{Bill, Told, again, ends};
 
-/// Longest time that a fault may take: the limits of these providers, and room for a busy machine.
-const SOON: Duration = Duration::from_secs(5);
+/// Longest that a cell may take on a busy machine, where it does not wait for anything.
+const SOON: Duration = Duration::from_secs(20);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_status_is_told_by_its_kind() {
-    let mock = Mock::start().await;
-    let cases = [
-        (400, Invalid),
-        (401, Auth),
-        (402, Quota),
-        (403, Denied),
-        (404, Invalid),
-        (413, TooLarge),
-        (422, Invalid),
-        (429, RateLimited),
-        (500, Server),
-        (502, Server),
-        (504, Server),
-        (529, Overloaded),
-    ];
-    for kind in KINDS {
-        for (status, expected) in cases {
-            let words = format!("no: {KEY}");
-            mock.script(json!([{"status": status, "error": {"message": words}, "repeat": -1}])).await;
-            let error = failure(&provider(kind, &mock.url)).await;
-            assert_eq!(error.kind, expected, "{kind} {status}: {error:?}");
-            assert!(error.message.contains("no: ⟦secret⟧"), "{error:?}");
-            assert_eq!(error.details["status"], json!(status), "{error:?}");
-            assert!(
-                error.details["request_id"].as_str().is_some_and(|id| id.starts_with("req_")),
-                "{error:?}"
-            );
-            assert_eq!(mock.log().await.len(), 1, "{kind} {status}: no retry");
-        }
+/// The silence after which the cells that are about silence end.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// The time within which a head comes on a busy machine, where the cell is about what comes after it.
+const HEAD: Duration = Duration::from_millis(2500);
+
+/// What sockets on both sides hold of what nobody reads any more.
+const IN_SOCKETS: usize = 16 << 20;
+
+rows! {
+    /// What goes wrong.
+    Row {
+        // Refusals by status.
+        BadRequest, Unauthorized, Unpaid, Forbidden, NotFound, RequestTooLarge, Unprocessable, TooMany, TooManyForAWhile,
+        Failed, BadGateway, Unavailable, GatewayTimeout, Overloaded, Redirect,
+        // Nobody there.
+        ConnectRefused, UnknownCertificate, NoTls, NoName,
+        // Silence.
+        HangBeforeHead, HangAfterHead, HangInTheMiddle, DrippedHead, DrippedComments, DrippedHalves,
+        // Broken off.
+        ClosedWithoutAWord, HalfClosed, HalfAChunk,
+        // Nonsense.
+        AnotherProtocol, GarbageJson, NotText, WrongContentType, WholeAnswer, ErrorWithGoodStatus, ErrorAtOnce,
+        ErrorInTheMiddle,
+        // Without end.
+        Gigabyte, EndlessComments, EndlessText, EndlessEvents, EndlessRefusal,
+        // Answers that are none, and answers with something unknown in them.
+        EmptyBody, EmptyAnswer, Refusal, MaxTokens, UnknownStop, UnknownEvent,
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn codes_say_more_than_statuses() {
-    let mock = Mock::start().await;
-    let per_day = json!([{"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]},
-        {"retryDelay": "1.5s"}]);
-    let cases = [
-        ("openai", 429, json!({"code": "insufficient_quota"}), Quota),
-        ("openai", 400, json!({"code": "context_length_exceeded"}), TooLarge),
-        ("openai", 400, json!({"code": "content_filter"}), Refused),
-        ("gemini", 429, json!({"details": per_day}), Quota),
-        ("gemini", 400, json!({"details": [{"reason": "API_KEY_INVALID"}]}), Auth),
-        ("gemini", 503, json!({}), Overloaded),
-        ("anthropic", 400, json!({"type": "billing_error"}), Quota),
-        ("anthropic", 418, json!({"type": "an_error_of_next_year"}), Invalid),
-        ("openai", 503, json!({"type": "an_error_of_next_year", "code": "x"}), Overloaded),
-        ("gemini", 500, json!({"type": "AN_ERROR_OF_NEXT_YEAR"}), Server),
-    ];
-    for (kind, status, error, expected) in cases {
-        mock.script(json!([{"status": status, "error": error}])).await;
-        let told = failure(&provider(kind, &mock.url)).await;
-        assert_eq!(told.kind, expected, "{kind} {status} {error}: {told:?}");
-    }
-}
-
-/// Attempts are the schedule's: a provider hands the server's hint on and makes no second request.
-#[tokio::test(flavor = "multi_thread")]
-async fn x22_hints_are_handed_on_and_nothing_is_retried_here() {
-    let mock = Mock::start().await;
-    let hints = [
-        (json!({"retry-after": "7"}), Some(7000)),
-        (json!({"retry-after-ms": "250", "retry-after": "7"}), Some(250)),
-        (
-            json!({"retry-after": "Wed, 25 Nov 2026 18:00:30 GMT", "date": "Wed, 25 Nov 2026 18:00:00 GMT"}),
-            Some(30_000),
-        ),
-        (json!({"retry-after": "soon"}), None),
-        (json!({}), None),
-    ];
-    for kind in KINDS {
-        for (headers, expected) in &hints {
-            let details = json!({"details": []});
-            mock.script(json!([{"status": 429, "headers": headers, "error": details, "repeat": -1}])).await;
-            let error = failure(&provider(kind, &mock.url)).await;
-            assert_eq!((error.kind, error.retry_after_ms), (RateLimited, *expected), "{kind} {headers}");
-            assert_eq!(mock.log().await.len(), 1);
-        }
-    }
-    mock.script(json!([{"status": 429, "error": {"retryDelay": "1.5s"}}])).await;
-    assert_eq!(failure(&provider("gemini", &mock.url)).await.retry_after_ms, Some(1500));
-    mock.script(json!([{"status": 500, "headers": {"x-should-retry": "false"}}])).await;
-    assert!(!failure(&provider("anthropic", &mock.url)).await.kind.is_transient());
-}
-
-/// What a provider's stop reasons are called.
-fn stops(kind: &str) -> [(&'static str, ErrorKind); 2] {
-    match kind {
-        "anthropic" => [("max_tokens", TooLarge), ("refusal", Refused)],
-        "gemini" => [("MAX_TOKENS", TooLarge), ("SAFETY", Refused)],
-        _ => [("length", TooLarge), ("content_filter", Refused)],
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_none_is_no_success() {
-    let mock = Mock::start().await;
-    for kind in KINDS {
-        let it = provider(kind, &mock.url);
-        for (stop, expected) in stops(kind) {
-            mock.script(json!([{"text": "some of it", "stop": stop}])).await;
-            let error = failure(&it).await;
-            assert_eq!(error.kind, expected, "{kind} {stop}: {error:?}");
-            assert!(
-                error.details["usage"]["output_tokens"].as_u64().unwrap() > 0,
-                "what was paid is told: {error:?}"
-            );
-        }
-        mock.script(json!([{"text": ""}])).await;
-        assert_eq!(failure(&it).await.kind, Truncated, "{kind}: nothing is no answer");
-        mock.script(json!([{"text": "par", "sse_error": {"type": "overloaded_error", "message": "busy", "status": "UNAVAILABLE"}}])).await;
-        let error = failure(&it).await;
-        assert_eq!(error.kind, Overloaded, "{kind}: {error:?}");
-        assert!(error.message.contains("busy"), "{error:?}");
-        // Words of next year are no failure.
-        mock.script(json!([{"text": "all of it", "stop": "a_reason_of_next_year"}])).await;
-        let answer = call(&it, &asking("hello")).await.unwrap();
-        assert_eq!(
-            (answer.text.as_str(), answer.stop_reason.as_str()),
-            ("all of it", "a_reason_of_next_year")
-        );
-        assert_eq!(answer.warnings.len(), 1, "{:?}", answer.warnings);
-        mock.script(json!([{"text": "all of it", "fault": "unknown_event"}])).await;
-        assert_eq!(call(&it, &asking("hello")).await.unwrap().text, "all of it", "{kind}");
-    }
-    mock.script(json!([{"raw": json!({"promptFeedback": {"blockReason": "SAFETY"}}).to_string()}])).await;
-    let error = failure(&provider("gemini", &mock.url)).await;
-    assert_eq!(error.kind, Parse, "a whole answer where a stream was asked for: {error:?}");
-    let blocked = format!("{STREAM}data: {}\n\n", json!({"promptFeedback": {"blockReason": "SAFETY"}}));
-    let raw = Raw::start(Does::Say(blocked.into_bytes())).await;
-    assert_eq!(failure(&provider("gemini", &raw.url)).await.kind, Refused);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_without_its_own_end_is_truncated_however_it_ends() {
-    let mock = Mock::start().await;
-    for kind in KINDS {
-        let it = provider(kind, &mock.url);
-        // After every event but the last: a dropped connection, and a clean end.
-        let events = if kind == "gemini" { 2 } else { 5 };
-        for at in 0..events {
-            for how in ["cut", "end"] {
-                let text = "a text of three pieces or more";
-                mock.script(json!([{"text": text, how: at}])).await;
-                let error = failure(&it).await;
-                assert_eq!(error.kind, Truncated, "{kind} {how} {at}: {error:?}");
+impl Row {
+    /// The forms in which the answer comes, where there is one.
+    fn forms(self) -> &'static [Form] {
+        match self {
+            Self::ConnectRefused | Self::UnknownCertificate | Self::NoTls | Self::NoName => &[Form::Nothing],
+            Self::HangBeforeHead | Self::DrippedHead | Self::ClosedWithoutAWord | Self::AnotherProtocol => {
+                &[Form::Nothing]
             }
+            Self::BadRequest
+            | Self::Unauthorized
+            | Self::Unpaid
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::RequestTooLarge
+            | Self::Unprocessable
+            | Self::TooMany
+            | Self::TooManyForAWhile
+            | Self::Failed
+            | Self::BadGateway
+            | Self::Unavailable
+            | Self::GatewayTimeout
+            | Self::Overloaded
+            | Self::Redirect
+            | Self::HangAfterHead
+            | Self::HangInTheMiddle
+            | Self::HalfClosed
+            | Self::HalfAChunk
+            | Self::GarbageJson
+            | Self::NotText
+            | Self::WrongContentType
+            | Self::Gigabyte
+            | Self::EmptyBody => &[Form::Events, Form::Whole],
+            Self::WholeAnswer | Self::ErrorWithGoodStatus | Self::EndlessRefusal => &[Form::Whole],
+            Self::DrippedComments
+            | Self::DrippedHalves
+            | Self::ErrorAtOnce
+            | Self::ErrorInTheMiddle
+            | Self::EndlessComments
+            | Self::EndlessText
+            | Self::EndlessEvents
+            | Self::EmptyAnswer
+            | Self::Refusal
+            | Self::MaxTokens
+            | Self::UnknownStop
+            | Self::UnknownEvent => &[Form::Events],
         }
-        // The same as a body that only the closed connection ends: a clean 200.
-        let body = format!("{STREAM}{}", first(kind));
-        let raw = Raw::start(Does::Say(body.into_bytes())).await;
-        assert_eq!(failure(&provider(kind, &raw.url)).await.kind, Truncated, "{kind}");
-        let raw = Raw::start(Does::Say(STREAM.as_bytes().to_vec())).await;
-        assert_eq!(failure(&provider(kind, &raw.url)).await.kind, Truncated, "{kind}: an empty body");
+    }
+
+    /// Whether it is a race against the clock, which a busy machine must not lose.
+    fn is_race(self) -> bool {
+        matches!(self, Self::HangAfterHead | Self::HangInTheMiddle)
+    }
+
+    fn is_flood(self) -> bool {
+        matches!(
+            self,
+            Self::Gigabyte
+                | Self::EndlessComments
+                | Self::EndlessText
+                | Self::EndlessEvents
+                | Self::EndlessRefusal
+        )
     }
 }
 
-/// The raw faults of one provider, by name.
-fn faults(kind: &str) -> Vec<(&'static str, Does, ErrorKind)> {
-    let bytes = |text: &str| text.as_bytes().to_vec();
-    let stream = |more: &str| bytes(&format!("{STREAM}{more}"));
-    let json = |body: Value| {
-        let body = body.to_string();
-        bytes(&format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        ))
+/// Who is called.
+enum Place {
+    /// A server that does this with every connection.
+    Server(Does),
+    /// Somewhere else, and what must stay alive for it.
+    Url(String, Option<tokio::net::TcpSocket>),
+}
+
+/// One cell.
+struct Cell {
+    place: Place,
+    told: Told,
+    /// The head of an answer has come, and with it the request's id.
+    has_id: bool,
+    /// What the provider may wait for, in place of everything.
+    limits: ProviderLimits,
+    /// Most bytes that are taken of an answer without end.
+    most: usize,
+}
+
+impl Cell {
+    /// The head comes.
+    fn heard(does: Does, told: Told) -> Self {
+        let limits = ProviderLimits {
+            response_seconds: Some(600.0),
+            idle_seconds: Some(600.0),
+            ..ProviderLimits::default()
+        };
+        Self { place: Place::Server(does), told, has_id: true, limits, most: 0 }
+    }
+
+    /// No head ever comes.
+    fn unheard(does: Does, told: Told) -> Self {
+        Self { has_id: false, ..Self::heard(does, told) }
+    }
+
+    fn nowhere(url: impl Into<String>, words: &'static str) -> Self {
+        let place = Place::Url(url.into(), None);
+        Self { place, ..Self::unheard(Does::Say(Vec::new()), again(Network, words)) }
+    }
+
+    /// Waits little for the first event; long enough for a head that comes.
+    fn hasty(mut self) -> Self {
+        let limit = if self.has_id { HEAD } else { SILENCE };
+        self.limits.response_seconds = Some(limit.as_secs_f64());
+        self
+    }
+
+    /// Waits little for the next event.
+    fn restless(mut self) -> Self {
+        self.limits.idle_seconds = Some(SILENCE.as_secs_f64());
+        self
+    }
+
+    /// Takes so many MiB and no more.
+    fn up_to(mut self, mib: usize) -> Self {
+        self.most = (mib << 20) + IN_SOCKETS;
+        self
+    }
+}
+
+/// What one cell is: what the other side does, and what the caller is told of it.
+fn cell(row: Row, form: Form, vendor: Vendor) -> Cell {
+    match row {
+        Row::BadRequest
+        | Row::Unauthorized
+        | Row::Unpaid
+        | Row::Forbidden
+        | Row::NotFound
+        | Row::RequestTooLarge
+        | Row::Unprocessable
+        | Row::TooMany
+        | Row::TooManyForAWhile
+        | Row::Failed
+        | Row::BadGateway
+        | Row::Unavailable
+        | Row::GatewayTimeout
+        | Row::Overloaded
+        | Row::Redirect => refused(row, form, vendor),
+        Row::ConnectRefused | Row::UnknownCertificate | Row::NoTls | Row::NoName => unreached(row),
+        Row::HangBeforeHead
+        | Row::HangAfterHead
+        | Row::HangInTheMiddle
+        | Row::DrippedHead
+        | Row::DrippedComments
+        | Row::DrippedHalves => silent(row, form, vendor),
+        Row::ClosedWithoutAWord | Row::HalfClosed | Row::HalfAChunk => cut(row, form, vendor),
+        Row::AnotherProtocol
+        | Row::GarbageJson
+        | Row::NotText
+        | Row::WrongContentType
+        | Row::WholeAnswer
+        | Row::ErrorWithGoodStatus
+        | Row::ErrorAtOnce
+        | Row::ErrorInTheMiddle => nonsense(row, form, vendor),
+        Row::Gigabyte
+        | Row::EndlessComments
+        | Row::EndlessText
+        | Row::EndlessEvents
+        | Row::EndlessRefusal => endless(row, form, vendor),
+        Row::EmptyBody
+        | Row::EmptyAnswer
+        | Row::Refusal
+        | Row::MaxTokens
+        | Row::UnknownStop
+        | Row::UnknownEvent => ended(row, form, vendor),
+    }
+}
+
+/// The service says no. It repeats the key, as some do.
+fn refused(row: Row, form: Form, vendor: Vendor) -> Cell {
+    const WORDS: &str = "no: ⟦secret⟧";
+    let (status, told) = match row {
+        Row::BadRequest => (400, ends(Invalid, WORDS)),
+        Row::Unauthorized => (401, ends(Auth, WORDS)),
+        Row::Unpaid => (402, ends(Quota, WORDS)),
+        Row::Forbidden => (403, ends(Denied, WORDS)),
+        Row::NotFound => (404, ends(Invalid, WORDS)),
+        Row::RequestTooLarge => (413, ends(TooLarge, WORDS)),
+        Row::Unprocessable => (422, ends(Invalid, WORDS)),
+        Row::TooMany => (429, again(RateLimited, WORDS)),
+        Row::TooManyForAWhile => (429, again(RateLimited, WORDS).after(7000)),
+        Row::Failed => (500, again(Server, WORDS)),
+        Row::BadGateway => (502, again(Server, WORDS)),
+        Row::Unavailable => (503, again(Overloaded, WORDS)),
+        Row::GatewayTimeout => (504, again(Server, WORDS)),
+        Row::Overloaded => (529, again(Overloaded, WORDS)),
+        Row::Redirect => (302, ends(Invalid, "redirects are not followed")),
+        other => panic!("{other:?} has no status"),
     };
-    let chunked = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-    let half = format!("{chunked}{:x}\r\n{}", first(kind).len() + 100, first(kind));
-    let drip = Duration::from_millis(20);
-    // Events that every client passes over: nothing of them is stored, and yet they must end.
-    let empty = match kind {
-        "anthropic" => json!({"type": "ping"}),
-        "gemini" => json!({"candidates": []}),
-        _ => json!({"choices": []}),
+    let mut body = if status == 302 { Value::Null } else { vendor.refusal(status, &format!("no: {KEY}")) };
+    let more = match (row, vendor) {
+        (Row::TooManyForAWhile, Vendor::Gemini) => {
+            // That service says it in the body.
+            body["error"]["details"] = json!([{"retryDelay": "7s"}]);
+            ""
+        }
+        (Row::TooManyForAWhile, Vendor::Anthropic | Vendor::OpenAi) => "retry-after: 7\r\n",
+        (Row::Redirect, _) => "location: http://127.0.0.1:1/\r\n",
+        _ => "",
     };
-    let empty = format!(": {}\ndata: {empty}\n\n", "x".repeat(60_000));
-    let in_body = match kind {
-        "gemini" => json!({"error": {"code": 503, "status": "UNAVAILABLE", "message": "m"}}),
-        _ => json!({"type": "error", "error": {"type": "overloaded_error", "message": "m"}}),
+    Cell::heard(Does::Say(vendor.says(status, form, more, &body)), told)
+}
+
+fn unreached(row: Row) -> Cell {
+    match row {
+        Row::ConnectRefused => {
+            // A port that is taken and that nobody listens at.
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let url = format!("http://{}", socket.local_addr().unwrap());
+            Cell { place: Place::Url(url, Some(socket)), ..Cell::nowhere("", "onnect") }
+        }
+        Row::UnknownCertificate => Cell::nowhere(untrusted(), "certificate"),
+        Row::NoTls => {
+            let does = Does::Say(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec());
+            Cell::unheard(does, again(Network, "onnect"))
+        }
+        Row::NoName => Cell::nowhere("http://no-such-host.invalid", "dns"),
+        other => panic!("{other:?} reaches somebody"),
+    }
+}
+
+fn silent(row: Row, form: Form, vendor: Vendor) -> Cell {
+    let begun = vendor.begun().into_bytes();
+    let half =
+        |status| [vendor.head(status, "application/json", "content-length: 1000\r\n"), "{\"text".into()];
+    let drip =
+        |first: Vec<u8>, again: &str| Does::Drip(first, again.as_bytes().to_vec(), Duration::from_millis(20));
+    let late = again(TimedOut, "did not begin to answer in time");
+    let quiet = again(TimedOut, "was silent for 0.3 seconds");
+    match (row, form) {
+        (Row::HangBeforeHead, _) => Cell::unheard(Does::Hang(Vec::new()), late).hasty(),
+        (Row::HangAfterHead, Form::Events) => {
+            Cell::heard(Does::Hang(vendor.head(200, "text/event-stream", "").into_bytes()), late).hasty()
+        }
+        // The status says enough, but its body is waited for no longer than for anything else.
+        (Row::HangAfterHead, _) => {
+            Cell::heard(Does::Hang(half(500).concat().into_bytes()), again(Server, "status 500")).hasty()
+        }
+        (Row::HangInTheMiddle, Form::Events) => Cell::heard(Does::Hang(begun), quiet).restless(),
+        (Row::HangInTheMiddle, _) => Cell::heard(Does::Hang(half(200).concat().into_bytes()), late).hasty(),
+        (Row::DrippedHead, _) => Cell::unheard(drip(b"HTTP/1.1 200 OK\r\nx-a: ".to_vec(), "a"), late).hasty(),
+        (Row::DrippedComments, _) => Cell::heard(drip(begun, ": here\n\n"), quiet).restless(),
+        (Row::DrippedHalves, _) => {
+            Cell::heard(drip([begun, b"data: ".to_vec()].concat(), "x"), quiet).restless()
+        }
+        (other, _) => panic!("{other:?} is not about silence"),
+    }
+}
+
+fn cut(row: Row, form: Form, vendor: Vendor) -> Cell {
+    let middle = again(Truncated, "in the middle of its answer");
+    let chunked = |content_type| vendor.head(200, content_type, "transfer-encoding: chunked\r\n");
+    let does = match (row, form) {
+        (Row::ClosedWithoutAWord, _) => {
+            return Cell::unheard(Does::Say(Vec::new()), again(Network, "before it answered"));
+        }
+        (Row::HalfClosed, Form::Events) => {
+            let told = again(Truncated, "before the answer's own end");
+            return Cell::heard(Does::HalfClose(vendor.begun().into_bytes()), told);
+        }
+        (Row::HalfClosed, _) => {
+            let head = vendor.head(200, "application/json", "content-length: 1000\r\n");
+            Does::HalfClose(format!("{head}{{\"text").into_bytes())
+        }
+        (Row::HalfAChunk, Form::Events) => {
+            let piece = vendor.piece("par");
+            let size = piece.len() + 100;
+            Does::Say(format!("{}{size:x}\r\n{piece}", chunked("text/event-stream")).into_bytes())
+        }
+        (Row::HalfAChunk, _) => Does::Say(format!("{}ff\r\n{{", chunked("application/json")).into_bytes()),
+        (other, _) => panic!("{other:?} is not about an end"),
     };
-    vec![
-        ("no answer", Does::Hang(Vec::new()), TimedOut),
-        ("no body", Does::Hang(bytes(STREAM)), TimedOut),
-        ("silence in the middle", Does::Hang(stream(&first(kind))), TimedOut),
-        ("dripped head", Does::Drip(bytes("HTTP/1.1 200 OK\r\nx-a: "), bytes("a"), drip), TimedOut),
-        ("dripped comments", Does::Drip(stream(&first(kind)), bytes(": here\n\n"), drip), TimedOut),
-        ("dripped halves", Does::Drip(stream("data: "), bytes("x"), drip), TimedOut),
-        ("half a chunk", Does::Say(half.into_bytes()), Truncated),
-        ("garbage JSON", Does::Say(stream("data: {\"a\": \n\n")), Parse),
-        ("not UTF-8", Does::Say([stream("data: "), vec![0xff, 0xfe], bytes("\n\n")].concat()), Parse),
-        (
-            "HTML",
-            Does::Say(bytes("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 4\r\n\r\n<hi>")),
-            Parse,
-        ),
-        ("a whole answer", Does::Say(json(json!({"text": "hello"}))), Parse),
-        ("an error with status 200", Does::Say(json(in_body)), Overloaded),
-        (
-            "a redirect",
-            Does::Say(bytes(
-                "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
-            )),
-            Invalid,
-        ),
-        ("another protocol", Does::Say(bytes("SSH-2.0-OpenSSH_9.6\r\n")), Network),
-        ("no word", Does::Say(Vec::new()), Network),
-        ("an endless line", Does::Drip(stream("data: "), vec![b'x'; 1 << 16], Duration::ZERO), TooLarge),
-        ("endless comments", Does::Drip(stream(""), b": x\n".repeat(1 << 14), Duration::ZERO), TooLarge),
-        (
-            "an endless text",
-            Does::Drip(
-                stream(""),
-                first(kind).replace("\"par\"", &format!("{:?}", "long ".repeat(1000))).repeat(5).into_bytes(),
-                Duration::ZERO,
-            ),
-            TooLarge,
-        ),
-        ("endless events", Does::Drip(stream(""), empty.into_bytes(), Duration::ZERO), TooLarge),
-        (
-            "an endless page",
-            Does::Drip(bytes("HTTP/1.1 500 X\r\n\r\n"), vec![b'x'; 1 << 16], Duration::ZERO),
-            Server,
-        ),
-    ]
+    Cell::heard(does, middle)
+}
+
+fn nonsense(row: Row, form: Form, vendor: Vendor) -> Cell {
+    let say = |bytes: Vec<u8>, told| Cell::heard(Does::Say(bytes), told);
+    let (events, plain) =
+        (vendor.head(200, "text/event-stream", ""), vendor.head(200, "application/json", ""));
+    let instead = |words| ends(Parse, words);
+    match (row, form) {
+        (Row::AnotherProtocol, _) => {
+            let told = again(Network, "before it answered");
+            Cell::unheard(Does::Say(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()), told)
+        }
+        (Row::GarbageJson, Form::Events) => {
+            say(format!("{events}data: {{\"a\": \n\n").into(), ends(Parse, "an event that is no JSON"))
+        }
+        (Row::GarbageJson, _) => {
+            say(format!("{plain}{{\"a\": ").into(), instead("`application/json` instead"))
+        }
+        (Row::NotText, Form::Events) => {
+            let bytes = [events.as_bytes(), b"data: ", &[0xff, 0xfe], b"\n\n"].concat();
+            say(bytes, ends(Parse, "not UTF-8"))
+        }
+        (Row::NotText, _) => say([plain.as_bytes(), &[0xff, 0xfe]].concat(), instead("instead of a stream")),
+        (Row::WrongContentType, Form::Events) => {
+            let head = vendor.head(200, "text/plain", "");
+            say(format!("{head}{}", vendor.piece("par")).into(), instead("`text/plain` instead of a stream"))
+        }
+        (Row::WrongContentType, _) => {
+            let head = vendor.head(200, "text/html", "");
+            say(format!("{head}<html>sign in</html>").into(), instead("sign in"))
+        }
+        (Row::WholeAnswer, _) => {
+            say(vendor.says(200, Form::Whole, "", &json!({"text": "hello"})), instead("`application/json`"))
+        }
+        (Row::ErrorWithGoodStatus, _) => {
+            say(vendor.says(200, Form::Whole, "", &vendor.error_event()), again(Overloaded, "busy"))
+        }
+        (Row::ErrorAtOnce, _) => {
+            say(vendor.says(200, Form::Events, "", &vendor.error_event()), again(Overloaded, "busy"))
+        }
+        (Row::ErrorInTheMiddle, _) => {
+            let bytes = format!("{}{}", vendor.begun(), data(&vendor.error_event()));
+            say(bytes.into(), again(Overloaded, "busy").billed(Bill::InFull))
+        }
+        (other, _) => panic!("{other:?} is no nonsense"),
+    }
+}
+
+fn endless(row: Row, form: Form, vendor: Vendor) -> Cell {
+    const GIB: usize = 1 << 30;
+    let begun = vendor.begun();
+    let flood = |first: String, again: Vec<u8>| Does::Flood(first.into_bytes(), again, GIB);
+    let large = |words| ends(TooLarge, words).billed(Bill::InFull);
+    let line = vec![b'x'; 1 << 16];
+    match (row, form) {
+        (Row::Gigabyte, Form::Events) => {
+            Cell::heard(flood(format!("{begun}data: "), line), large("over 8 MiB without an event")).up_to(8)
+        }
+        (Row::Gigabyte, _) => {
+            let head = vendor.head(200, "application/json", &format!("content-length: {GIB}\r\n"));
+            Cell::heard(flood(head, line), large("over 1 MiB that are no stream")).up_to(1)
+        }
+        (Row::EndlessComments, _) => {
+            let head = vendor.head(200, "text/event-stream", "");
+            Cell::heard(flood(head, b": x\n".repeat(1 << 14)), large("without an event")).up_to(8)
+        }
+        (Row::EndlessText, _) => {
+            // Each piece is 5,000 bytes of text in a little more.
+            let pieces = vendor.piece(&"long ".repeat(1000)).repeat(5);
+            Cell::heard(flood(begun, pieces.into_bytes()), large("an answer over 8 MiB")).up_to(16)
+        }
+        (Row::EndlessEvents, _) => {
+            // Events that every client passes over: nothing of them is stored, and yet they must end.
+            let event = format!(": {}\n{}", "x".repeat(60_000), data(&vendor.empty()));
+            Cell::heard(flood(begun, event.into_bytes()), large("over 64 MiB in one answer")).up_to(64)
+        }
+        (Row::EndlessRefusal, _) => {
+            let head = vendor.head(500, "text/html", "");
+            Cell::heard(flood(head, line), again(Server, "status 500")).up_to(1)
+        }
+        (other, _) => panic!("{other:?} ends"),
+    }
+}
+
+fn ended(row: Row, form: Form, vendor: Vendor) -> Cell {
+    let paid = |told: Told| told.billed(Bill::Told);
+    let (bytes, told) = match (row, form) {
+        (Row::EmptyBody, Form::Events) => {
+            let head = vendor.head(200, "text/event-stream", "content-length: 0\r\n");
+            (head.into_bytes(), again(Truncated, "before the answer's own end"))
+        }
+        (Row::EmptyBody, _) => {
+            let head = vendor.head(200, "application/json", "content-length: 0\r\n");
+            (head.into_bytes(), ends(Parse, "instead of a stream of events"))
+        }
+        (Row::EmptyAnswer, _) => {
+            (vendor.answer("", "", Stop::Good), paid(again(Truncated, "answered with nothing")))
+        }
+        (Row::Refusal, _) => {
+            (vendor.answer("I", "", Stop::Refusal), paid(ends(Refused, "that would be harmful")))
+        }
+        (Row::MaxTokens, _) => {
+            (vendor.answer("some of it", "", Stop::Limit), paid(ends(TooLarge, "the limit of tokens")))
+        }
+        (Row::UnknownStop, _) => {
+            (vendor.answer("all of it", "", Stop::Unknown), Told::Answer("all of it", 1))
+        }
+        (Row::UnknownEvent, _) => {
+            let weather = format!("event: weather\n{}", data(&json!({"type": "weather", "sun": true})));
+            (vendor.answer("all of it", &weather, Stop::Good), Told::Answer("all of it", 0))
+        }
+        (other, _) => panic!("{other:?} has no end of its own"),
+    };
+    Cell::heard(Does::Say(bytes), told)
+}
+
+/// The two ways to ask: for the answer, and for its events.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Answer,
+    Events,
+}
+
+async fn ask(way: Way, provider: &HttpProvider) -> Result<ModelAnswer, StepError> {
+    let (request, cx) = (asking("hello"), at("step"));
+    if matches!(way, Way::Answer) {
+        return provider.complete(&request, &cx).await;
+    }
+    let mut stream = provider.start(&request, &cx).await?;
+    while let Some(event) = stream.next().await {
+        let end = match event {
+            Ok(ModelEvent::Finished(answer)) => Ok(*answer),
+            Err(error) => Err(error),
+            Ok(_) => continue,
+        };
+        assert!(stream.next().await.is_none(), "nothing comes after the end: {end:?}");
+        return end;
+    }
+    panic!("the events ended without an end")
+}
+
+/// Goes through one cell.
+async fn prove(transport: Arc<Transport>, row: Row, form: Form, vendor: Vendor, way: Way) {
+    let name = format!("{row:?} × {vendor:?} × {form:?} × {way:?}");
+    let Cell { place, told, has_id, limits, most } = cell(row, form, vendor);
+    let (url, raw, _taken) = match place {
+        Place::Server(does) => {
+            let raw = Raw::start(does).await;
+            let url = if row == Row::NoTls { raw.url.replace("http:", "https:") } else { raw.url.clone() };
+            (url, Some(raw), None)
+        }
+        Place::Url(url, taken) => (url, None, taken),
+    };
+    let provider = over(&transport, vendor.kind(), &url, limits);
+    let begun = Instant::now();
+    // What is without end takes as long as its bytes: that it ends is bounded by size.
+    let patience = if row.is_flood() { SOON * 4 } else { SOON };
+    let came = timeout(patience, ask(way, &provider)).await;
+    let came = came.unwrap_or_else(|_| panic!("{name}: it goes on after {:?}", begun.elapsed()));
+    if let Some(raw) = &raw {
+        assert_eq!(raw.connections.load(Ordering::SeqCst), 1, "{name}: one request");
+        let sent = raw.sent.load(Ordering::SeqCst);
+        assert!(!row.is_flood() || sent < most, "{name}: {} KiB were taken", sent >> 10);
+    }
+    if let Ok(answer) = &came {
+        assert_eq!(answer.request_id.as_deref(), Some(ID), "{name}");
+    }
+    if let Some(error) = told.check(&name, came) {
+        let id = error.details.get("request_id").and_then(Value::as_str);
+        assert_eq!(id, has_id.then_some(ID), "{name}: {error:?}");
+        let all = format!("{error:?} {}", serde_json::to_string(&error).unwrap());
+        assert!(!all.contains(KEY), "{name}: {all}");
+    }
+}
+
+/// All cells of the rows that `takes`, so many at once.
+async fn prove_all(takes: impl Fn(Row) -> bool, ways: &[Way], at_once: usize) {
+    let mut cells = Vec::new();
+    for &row in Row::ALL.iter().filter(|row| takes(**row)) {
+        assert!(!row.forms().is_empty(), "{row:?} has no cell");
+        for (&form, &vendor) in row.forms().iter().flat_map(|f| Vendor::ALL.iter().map(move |v| (f, v))) {
+            cells.extend(ways.iter().map(|way| (row, form, vendor, *way)));
+        }
+    }
+    let transport = Arc::new(Transport::live(None));
+    // Whoever comes first makes the client; no cell that counts time shall.
+    prove(Arc::clone(&transport), Row::ClosedWithoutAWord, Form::Nothing, Vendor::OpenAi, Way::Answer).await;
+    let mut running = JoinSet::new();
+    for (row, form, vendor, way) in cells {
+        if running.len() >= at_once {
+            running.join_next().await.unwrap().unwrap();
+        }
+        running.spawn(prove(Arc::clone(&transport), row, form, vendor, way));
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn n04_every_fault_is_one_typed_error_soon_and_within_bounds() {
-    // What floods a busy machine comes after what counts time.
-    for (kind, floods) in KINDS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
-        let mut all = tokio::task::JoinSet::new();
-        for (name, does, expected) in faults(kind).into_iter().filter(|f| f.0.contains("endless") == floods) {
-            all.spawn(async move {
-                let raw = Raw::start(does).await;
-                let it = if floods { patient(kind, &raw.url) } else { provider(kind, &raw.url) };
-                let begun = Instant::now();
-                let error = failure(&it).await;
-                assert_eq!(error.kind, expected, "{kind}, {name}: {error:?}");
-                // An endless answer takes as long as its bytes: only that it ends is bounded by size.
-                let patience = if floods { Duration::from_secs(30) } else { SOON };
-                assert!(begun.elapsed() < patience, "{kind}, {name}: {:?}", begun.elapsed());
-                assert_eq!(raw.connections.load(Ordering::SeqCst), 1, "{kind}, {name}: one request");
-                let sent = raw.sent.load(Ordering::SeqCst);
-                let most = if name == "endless events" { 96 << 20 } else { 32 << 20 };
-                assert!(sent < most, "{kind}, {name}: {sent} bytes were taken");
-            });
-        }
-        all.join_all().await;
-    }
+async fn n04_every_fault_of_every_provider_is_told_by_its_kind() {
+    let ways = [Way::Answer, Way::Events];
+    prove_all(|row| !row.is_flood() && !row.is_race(), &ways, 48).await;
+    prove_all(Row::is_race, &ways, 24).await;
 }
 
+/// Naive: what comes is read to its end before anybody looks at it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_reached_is_told() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let refused = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
-    let plain = Raw::start(Does::Say(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())).await;
-    let tls = plain.url.replace("http://", "https://");
-    let unknown = untrusted();
-    let cases = [
-        (refused.as_str(), "onnect"),
-        (tls.as_str(), "onnect"),
-        (unknown.as_str(), "certificate"),
-        ("http://no-such-host.invalid", "dns"),
-    ];
-    for kind in KINDS {
-        for (url, told) in cases {
-            let error = failure(&provider(kind, url)).await;
-            assert_eq!(error.kind, Network, "{kind} {url}: {error:?}");
-            assert!(format!("{error:?}").contains(told), "{kind} {url}: {error:?}");
-            assert!(error.help.as_deref().is_some_and(|h| h.contains("can be reached")), "{error:?}");
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_asked_is_refused_before_it_is_sent() {
-    let mock = Mock::start().await;
-    mock.script(json!([])).await;
-    for kind in KINDS {
-        let it = provider(kind, &mock.url);
-        let mut session = asking("hello");
-        session.session = Some("s".to_owned());
-        let mut option = asking("hello");
-        option.agent.insert("permission_mode".to_owned(), json!("plan"));
-        for request in [session, option] {
-            assert_eq!(call(&it, &request).await.unwrap_err().kind, Unsupported, "{kind}");
-        }
-        assert_eq!(call(&it, &ModelRequest::default()).await.unwrap_err().kind, Invalid, "{kind}");
-    }
-    assert!(mock.log().await.is_empty());
+async fn n19c_no_answer_without_end_is_read_beyond_its_limit() {
+    prove_all(Row::is_flood, &[Way::Answer], 3).await;
 }

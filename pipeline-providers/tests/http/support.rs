@@ -38,13 +38,17 @@ pub fn patient(kind: &str, url: &str) -> HttpProvider {
 }
 
 pub fn with_limits(kind: &str, url: &str, limits: ProviderLimits) -> HttpProvider {
+    over(&Arc::new(Transport::live(None)), kind, url, limits)
+}
+
+/// One that shares a client with others: a client takes a while to make.
+pub fn over(transport: &Arc<Transport>, kind: &str, url: &str, limits: ProviderLimits) -> HttpProvider {
     let entry =
         ProviderEntry { name: "it".to_owned(), kind: kind.to_owned(), limits, ..ProviderEntry::default() };
     let mut settings = HttpSettings::new(entry);
     settings.base_url = Some(url.to_owned());
     settings.credential = Credential::Key(Secret::new(KEY));
-    let transport = Arc::new(Transport::live(None));
-    HttpProvider::new(settings, transport, &PriceTable::built_in().unwrap()).unwrap()
+    HttpProvider::new(settings, Arc::clone(transport), &PriceTable::built_in().unwrap()).unwrap()
 }
 
 /// A mock server that runs as long as this lives.
@@ -97,8 +101,12 @@ pub enum Does {
     Say(Vec<u8>),
     /// Says this and nothing more.
     Hang(Vec<u8>),
+    /// Says this, says that it will say nothing more, and stays.
+    HalfClose(Vec<u8>),
     /// Says the first, then the second for ever, with pauses.
     Drip(Vec<u8>, Vec<u8>, Duration),
+    /// Says the first, then the second until that many bytes of it have been sent.
+    Flood(Vec<u8>, Vec<u8>, usize),
 }
 
 /// A server without any rules.
@@ -138,6 +146,17 @@ async fn serve(mut stream: TcpStream, does: Does, sent: &AtomicUsize) {
         Does::Hang(bytes) => {
             let _gone = stream.write_all(&bytes).await;
             sleep(Duration::from_secs(60)).await;
+        }
+        Does::HalfClose(bytes) => {
+            let _gone = stream.write_all(&bytes).await;
+            let _gone = stream.shutdown().await;
+            sleep(Duration::from_secs(60)).await;
+        }
+        Does::Flood(first, again, most) => {
+            let _gone = stream.write_all(&first).await;
+            while sent.load(Ordering::SeqCst) < most && stream.write_all(&again).await.is_ok() {
+                sent.fetch_add(again.len(), Ordering::SeqCst);
+            }
         }
         Does::Drip(first, again, pause) => {
             let _gone = stream.write_all(&first).await;
