@@ -75,8 +75,8 @@ struct Work {
     retry_after_ms: Option<u64>,
     /// Its value is the directory that it works in.
     place: bool,
-    /// Calls that cost money, one after the other: [what it costs, what it may cost at most] in cents.
-    calls: Vec<[u64; 2]>,
+    /// Calls that cost money, one after the other.
+    calls: Vec<Call>,
     /// Its first call is cut off after so many milliseconds, by hanging.
     hang_in_call: bool,
     /// It panics.
@@ -90,6 +90,45 @@ struct Work {
     inner: u32,
     /// It fails after this inner effect.
     fail_after_effect: Option<u32>,
+}
+
+/// A call of a model, written as `[cost, most]`, `[cost, most, ms]` or `[cost, most, ms, end]`.
+#[derive(Debug, Clone, Copy, Deserialize, schemars::JsonSchema)]
+#[serde(from = "Vec<u64>")]
+#[schemars(with = "Vec<u64>")]
+pub struct Call {
+    /// What it costs, in cents.
+    pub cost: u64,
+    /// What it may cost at most.
+    pub most: u64,
+    /// How long it takes.
+    pub ms: u64,
+    pub end: CallEnd,
+}
+
+/// How a call ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallEnd {
+    Answer,
+    /// An error of a kind that would be free, had the service not answered; it says what it cost.
+    Billed,
+    /// The same, and nobody saw the bill.
+    Unseen,
+    /// The service refuses, and bills nothing.
+    Refused,
+}
+
+impl From<Vec<u64>> for Call {
+    fn from(parts: Vec<u64>) -> Self {
+        let part = |index: usize, default| parts.get(index).copied().unwrap_or(default);
+        let end = match part(3, 0) {
+            0 => CallEnd::Answer,
+            1 => CallEnd::Billed,
+            2 => CallEnd::Unseen,
+            _ => CallEnd::Refused,
+        };
+        Self { cost: part(0, 0), most: part(1, 0), ms: part(2, 5), end }
+    }
 }
 
 pub struct WorkStep(pub Arc<Probe>);
@@ -126,8 +165,8 @@ impl Step for WorkStep {
                 return Err(StepError::new(ErrorKind::Server, "scripted failure after an effect"));
             }
         }
-        for [cost, most] in work.calls {
-            self.call(cx, cost, most, work.hang_in_call).await?;
+        for call in work.calls {
+            self.call(cx, call, work.hang_in_call).await?;
         }
         if cx.key.turn <= work.fail_times {
             let kind =
@@ -150,22 +189,30 @@ impl Step for WorkStep {
 
 impl WorkStep {
     /// A model call of a service that keeps books of its own.
-    async fn call(&self, cx: &StepContext, cost: u64, most: u64, hangs: bool) -> Result<(), StepError> {
-        let worst = WorstCase { tokens: most, cost: Price::AtMost(most as f64 / 100.0) };
-        let usage_of = |value: &Value| {
-            let cents = value.as_u64().unwrap_or(0);
+    async fn call(&self, cx: &StepContext, made: Call, hangs: bool) -> Result<(), StepError> {
+        fn usage(cents: u64) -> Usage {
             Usage { cost_usd: Some(cents as f64 / 100.0), input: cents, calls: 1, ..Usage::default() }
-        };
+        }
+        let Call { cost, most, ms, end } = made;
+        let worst = WorstCase { tokens: most, cost: Price::AtMost(most as f64 / 100.0) };
         let probe = Arc::clone(&self.0);
         let call = move |_| async move {
             // The service counts a call when it takes it on.
-            probe.billed.fetch_add(usize::try_from(cost).unwrap_or(0), Ordering::SeqCst);
+            let taken_on = if end == CallEnd::Refused { 0 } else { cost };
+            probe.billed.fetch_add(usize::try_from(taken_on).unwrap_or(0), Ordering::SeqCst);
             if hangs {
                 std::future::pending::<()>().await;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            Ok(Value::from(cost))
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            let cut_off = StepError::new(ErrorKind::TooLarge, "the answer is cut off");
+            match end {
+                CallEnd::Answer => Ok(Value::from(cost)),
+                CallEnd::Billed => Err(cut_off.used(usage(cost))),
+                CallEnd::Unseen => Err(cut_off.used(Usage::unseen())),
+                CallEnd::Refused => Err(StepError::new(ErrorKind::Overloaded, "busy")),
+            }
         };
+        let usage_of = |value: &Value| usage(value.as_u64().unwrap_or(0));
         cx.metered("model", &Value::from(cost), worst, usage_of, call).await.map(|_| ())
     }
 }
