@@ -39,6 +39,9 @@ mod shapes;
 #[cfg(feature = "mock-server")]
 #[path = "process/secrets.rs"]
 mod secrets;
+#[cfg(feature = "mock-server")]
+#[path = "process/money.rs"]
+mod money;
 #[path = "process/taping.rs"]
 mod taping;
 #[cfg(feature = "otel")]

@@ -1,0 +1,174 @@
+//! Money with the real program: a limit holds over kills, and over calls that fail after they were answered.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::Child;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::support::{Ended, Scratch, finish};
+
+/// Three hundred calls of random cost, four at once; more than the limit in all.
+const FILE: &str = r#"
+workflow:
+  name: dear
+  budget: {max_cost_usd: 10}
+  providers:
+    mine: {kind: openai, base_url: "BASE/v1", prices: {m: {input: 0, output: 1000}}}
+  steps:
+    - name: fan
+      type: for_loop
+      parallel: true
+      max_parallel: 4
+      break_on_error: false
+      data_source: range(300)
+      steps:
+        - {name: pay, type: prompt, provider: mine, model: m, max_output_tokens: 100, prompt: "call {{ loop.index }} costs {{ loop.index * 37 % 10 }}x"}
+"#;
+
+/// Tokens that a call costs whose prompt says `costs Nx`; a thousandth of a dollar each.
+fn tokens(digit: usize) -> usize {
+    digit * 11
+}
+
+/// A mock server that ends with the test.
+struct Server {
+    process: Child,
+    address: String,
+    _folder: Scratch,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ended = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+impl Server {
+    /// Answers a prompt that says `costs Nx` with that many tokens, after a while.
+    fn start() -> Self {
+        let folder = Scratch::new();
+        let rules = (0..10).map(|digit| {
+            format!(
+                "  - {{match: {{prompt_contains: 'costs {digit}x'}}, text: paid, delay_ms: [1, 40], usage: {{input: 7, output: {}}}}}\n",
+                tokens(digit)
+            )
+        });
+        folder.write("rules.yaml", &format!("rules:\n{}", rules.collect::<String>()));
+        let mut process = folder.spawn(&["mock-server", "--quiet", "--rules", "rules.yaml"]);
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { process, address: line.trim().to_owned(), _folder: folder }
+    }
+
+    /// One request at the server's own door.
+    fn door(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut stream = TcpStream::connect(self.address.trim_start_matches("http://")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    /// Every request that it took on.
+    fn requests(&self) -> Vec<Value> {
+        self.door("GET", "/__log", &Value::Null).as_array().unwrap().clone()
+    }
+
+    /// Tokens that it billed: for every request that it took on, whoever was there to hear the answer.
+    fn billed(&self) -> usize {
+        let cost = |request: &Value| {
+            let text = request["body"]["messages"].to_string();
+            let digit = text.split_once("costs ").unwrap().1.chars().next().unwrap();
+            tokens(digit.to_digit(10).unwrap() as usize)
+        };
+        self.requests().iter().map(cost).sum()
+    }
+}
+
+/// What the run's journal holds by now.
+fn journal(scratch: &Scratch) -> u64 {
+    let runs = std::fs::read_dir(scratch.path().join(".pipeline/runs")).into_iter().flatten().flatten();
+    runs.filter_map(|run| Some(std::fs::metadata(run.path().join("journal.log")).ok()?.len()))
+        .max()
+        .unwrap_or(0)
+}
+
+/// Naive: what was in flight when the process was killed is forgotten, and spent again by the next one.
+#[test]
+fn x10_x17_the_cap_holds_over_twenty_kills() {
+    const CAP: usize = 10_000;
+    let server = Server::start();
+    let scratch = Scratch::new();
+    scratch.write("dear.yaml", &FILE.replace("BASE", &server.address));
+    let mut child = scratch.spawn(&["run", "dear.yaml", "--yes", "--json"]);
+    let mut kills = 0;
+    for round in 0..20_u64 {
+        // By the journal's growth, so that a busy machine makes no difference: from the first bytes to some ten calls.
+        let until = journal(&scratch) + round.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 6000;
+        let is_over = wait(&mut child, || journal(&scratch) >= until);
+        let was_there = child.kill().is_ok() && !is_over;
+        let ended = finish(child);
+        kills += usize::from(was_there && ended.code.is_none());
+        let billed = server.billed();
+        assert!(billed <= CAP, "round {round}: {billed} of {CAP}");
+        let is_begun = scratch.path().join(".pipeline/latest").exists();
+        let again: &[&str] =
+            if is_begun { &["resume", "--json"] } else { &["run", "dear.yaml", "--yes", "--json"] };
+        child = scratch.spawn(again);
+    }
+    let ended = finish(child);
+    assert_eq!(ended.code, Some(5), "the limit is reached: {}\n{}", ended.stdout, ended.stderr);
+    assert!(
+        ended.stderr.contains("max_cost_usd") || ended.stdout.contains("max_cost_usd"),
+        "{}",
+        ended.stderr
+    );
+    let billed = server.billed();
+    println!("{kills} kills, {} requests, {billed} of {CAP} tokens billed", server.requests().len());
+    assert!(billed <= CAP, "{billed} of {CAP}");
+    assert!(kills >= 10, "only {kills} of 20 kills met a living process: the test proves too little");
+    // What is counted though nobody saw it is no more than what was in flight: four calls a kill.
+    assert!(billed + kills * 4 * 100 + 100 > CAP, "{billed} billed, {kills} kills: too much is counted");
+    // And so it stays.
+    let again = scratch.run(&["resume", "--json"]);
+    assert_eq!((again.code, server.billed()), (Some(5), billed), "{}", again.stderr);
+}
+
+/// Waits until something holds, or the process has ended; true in that case.
+fn wait(child: &mut Child, holds: impl Fn() -> bool) -> bool {
+    for _ in 0..30_000 {
+        if child.try_wait().unwrap().is_some() {
+            return true;
+        }
+        if holds() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("nothing happened for 30 s");
+}
+
+/// Naive: an answer that is cut off at its limit of tokens is an error of the kind `too_large`, and errors of that kind are
+/// free; so the run goes on for ever.
+#[test]
+fn x17_answers_that_are_cut_off_cost_what_they_cost() {
+    let server = Server::start();
+    let cut = json!({"text": "some of", "stop": "length", "usage": {"prompt_tokens": 7, "completion_tokens": 100}, "repeat": -1});
+    server.door("POST", "/__script", &json!([cut]));
+    let scratch = Scratch::new();
+    let file = FILE.replace("BASE", &server.address).replace("max_cost_usd: 10", "max_cost_usd: 1");
+    scratch.write("dear.yaml", &file);
+    let ended: Ended = scratch.run(&["run", "dear.yaml", "--yes", "--json"]);
+    assert_eq!(ended.code, Some(5), "{}\n{}", ended.stdout, ended.stderr);
+    assert_eq!(server.requests().len(), 10, "ten calls of a tenth of a dollar each, and no more");
+}
