@@ -40,6 +40,12 @@ mod shapes;
 #[path = "process/secrets.rs"]
 mod secrets;
 #[cfg(feature = "mock-server")]
+#[path = "process/server.rs"]
+mod server;
+#[cfg(feature = "mock-server")]
+#[path = "process/limits.rs"]
+mod limits;
+#[cfg(feature = "mock-server")]
 #[path = "process/money.rs"]
 mod money;
 #[path = "process/taping.rs"]

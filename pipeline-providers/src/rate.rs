@@ -201,8 +201,10 @@ impl Account {
 
     /// Does something to the ledger, after everything that waits; `None` when another process holds it just now.
     fn apply<T>(&self, work: impl FnOnce(&mut Ledger, &ProviderLimits, u64) -> T) -> Option<T> {
-        let now = self.now();
         let run = |ledger: &mut Ledger| {
+            // Only whoever holds the ledger reads the time: what was read before another process was done would lie before
+            // that one's, and time that runs backwards is taken for a new start of the machine.
+            let now = self.now();
             ledger.begin(now);
             for change in self.waiting.lock().drain(..) {
                 ledger.change(&self.limits, change, now);

@@ -9,6 +9,7 @@ mod http1;
 mod script;
 mod reply;
 mod limits;
+mod log;
 mod faults;
 mod anthropic;
 mod gemini;
@@ -22,7 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pipeline_core::clock::{Clock, SystemClock};
 use pipeline_core::error::ErrorKind;
 use pipeline_core::fact::Usage;
 use pipeline_core::value::Hash;
@@ -34,11 +34,9 @@ use crate::backend::STEP_HEADER;
 use crate::mock::{CallLog, MockProvider, MockRules, Said};
 use crate::server::http1::{Connection, Request};
 use crate::server::limits::Limits;
+use crate::server::log::{Counted, Log};
 use crate::server::reply::{Asked, Figures, Reply, Wrong};
 use crate::server::script::{Fault, Step, Tool};
-
-/// Requests that the log keeps.
-const MOST_LOGGED: usize = 10_000;
 
 /// Connections at once.
 const MOST_CONNECTIONS: usize = 4096;
@@ -71,7 +69,7 @@ struct Shared {
 
 struct State {
     steps: Vec<Step>,
-    log: Vec<Value>,
+    log: Log,
     limits: Limits,
     kept: HashSet<Hash>,
     count: u64,
@@ -87,7 +85,7 @@ impl MockServer {
         let address = listener.local_addr()?;
         let state = State {
             steps: Vec::new(),
-            log: Vec::new(),
+            log: Log::default(),
             limits: Limits::new(options.requests_per_minute, options.tokens_per_minute),
             kept: HashSet::new(),
             count: 0,
@@ -199,10 +197,10 @@ impl Shared {
             return self.send(connection, reply, &Step::default(), Map::new()).await;
         }
         let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        self.log(request, &body);
         match Format::of(&path).filter(|_| request.method == "POST") {
             Some(format) => self.model(connection, request, format, &text, &body).await,
             None => {
+                self.state.lock().log.push(request, &body, None);
                 let reply = Self::other(request, &path, &text);
                 self.send(connection, reply, &Step::default(), Map::new()).await
             }
@@ -228,23 +226,9 @@ impl Shared {
                 if is_told {
                     state.log.clear();
                 }
-                Reply::json(200, &Value::Array(state.log.clone()))
+                Reply::json(200, &state.log.all())
             }
             _ => Reply::json(404, &json!({"error": "no such door"})),
-        }
-    }
-
-    fn log(&self, request: &Request, body: &Value) {
-        let mut state = self.state.lock();
-        let mut headers = request.headers.clone();
-        for name in ["x-api-key", "authorization", "x-goog-api-key"] {
-            if headers.contains_key(name) {
-                headers.insert(name.to_owned(), json!("[redacted]"));
-            }
-        }
-        if state.log.len() < MOST_LOGGED {
-            let at = SystemClock.now().0 as f64 / 1000.0;
-            state.log.push(json!({"t": at, "method": request.method, "path": request.target, "headers": headers, "body": body}));
         }
     }
 
@@ -290,7 +274,13 @@ impl Shared {
             let mut state = self.state.lock();
             script::take(&mut state.steps, text)
         };
-        let admission = self.state.lock().limits.admit(tokens, format.family());
+        let admission = {
+            let mut state = self.state.lock();
+            let admission = state.limits.admit(tokens, format.family());
+            let is_refused = admission.wait.is_some() && scripted.is_none();
+            state.log.push(request, body, Some(Counted { tokens, is_refused }));
+            admission
+        };
         let mut headers = admission.headers;
         let id_header = if format == Format::Anthropic { "request-id" } else { "x-request-id" };
         headers.insert(id_header.to_owned(), json!(id));

@@ -18,6 +18,7 @@ mod loopback;
 mod claude_tour;
 mod mcp_tour;
 mod referee;
+mod limits;
 mod publish;
 mod targets;
 mod ci;
@@ -47,6 +48,8 @@ Tasks:
                       the real agent CLI, fetched from its registry, driven by the program against a fake server
   mcp-tour            servers of tools, fetched from their registry, listed and called by the program; two transports
   referee [SCRIPT]    the vendors' own Python clients judge `pipeline mock-server`; fetches them
+  limits [--per-minute N] [--seconds N] [--release]
+                      eight processes that share one limit of `pipeline mock-server`: what is refused, how much is used
   targets             the program compiles for macOS and Windows, where their standard libraries are installed
   stages              the stages of ci";
 
@@ -64,6 +67,7 @@ enum Task {
     ClaudeTour { server: Option<String> },
     McpTour,
     Referee { script: Option<String> },
+    Limits(limits::Options),
     Targets,
 }
 
@@ -95,6 +99,7 @@ fn parse(args: &[String]) -> Result<Task> {
         "claude-tour" => Task::ClaudeTour { server: None },
         "mcp-tour" => Task::McpTour,
         "referee" => Task::Referee { script: None },
+        "limits" => Task::Limits(limits::Options::default()),
         "targets" => Task::Targets,
         other => bail!("there is no task `{other}`\n\n{USAGE}"),
     };
@@ -112,6 +117,9 @@ fn parse(args: &[String]) -> Result<Task> {
             (Task::Conformance { release, .. } | Task::CompareCode { release }, "--release") => {
                 *release = true;
             }
+            (Task::Limits(options), "--release") => options.release = true,
+            (Task::Limits(options), "--per-minute") => options.per_minute = number(arg, rest.next())?,
+            (Task::Limits(options), "--seconds") => options.seconds = number(arg, rest.next())?,
             (Task::Referee { script: script @ None }, path) if !path.starts_with('-') => {
                 *script = Some(path.to_owned());
             }
@@ -122,6 +130,14 @@ fn parse(args: &[String]) -> Result<Task> {
         }
     }
     Ok(task)
+}
+
+/// The number behind a flag.
+fn number(flag: &str, value: Option<&str>) -> Result<u32> {
+    match value.and_then(|text| text.parse().ok()) {
+        Some(number @ 1..) => Ok(number),
+        _ => bail!("{flag} needs a number, 1 or more"),
+    }
 }
 
 /// Does it; false when a check failed and has told why.
@@ -150,6 +166,7 @@ fn perform(task: Task) -> Result<bool> {
             conformance::run(&Repo::find()?, folder.as_deref(), release)?
         }
         Task::ClaudeTour { server } => claude_tour::run(&Repo::find()?, server.as_deref())?,
+        Task::Limits(options) => limits::run(&Repo::find()?, options)?,
         Task::McpTour => mcp_tour::run(&Repo::find()?)?,
         Task::CompareCode { release } => compare_code::run(&Repo::find()?, release)?,
     };
@@ -186,7 +203,16 @@ mod tests {
 
     #[test]
     fn what_a_task_does_not_take_is_refused() {
-        for line in ["", "cii", "tidy --fix", "ci --only", "conformance a b", "codegen examples"] {
+        for line in [
+            "",
+            "cii",
+            "tidy --fix",
+            "ci --only",
+            "conformance a b",
+            "codegen examples",
+            "limits --seconds",
+            "limits --per-minute 0",
+        ] {
             assert!(task(line).is_err(), "`{line}` was taken");
         }
     }

@@ -1,12 +1,11 @@
 //! Money with the real program: a limit holds over kills, and over calls that fail after they were answered.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::process::Child;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::server::Server;
 use super::support::{Ended, Scratch, finish};
 
 /// Three hundred calls of random cost, four at once; more than the limit in all.
@@ -32,67 +31,25 @@ fn tokens(digit: usize) -> usize {
     digit * 11
 }
 
-/// A mock server that ends with the test.
-struct Server {
-    process: Child,
-    address: String,
-    _folder: Scratch,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ended = self.process.kill();
-        let _reaped = self.process.wait();
-    }
-}
-
-impl Server {
-    /// Answers a prompt that says `costs Nx` with that many tokens, after a while.
-    fn start() -> Self {
-        let folder = Scratch::new();
-        let rules = (0..10).map(|digit| {
-            format!(
-                "  - {{match: {{prompt_contains: 'costs {digit}x'}}, text: paid, delay_ms: [1, 40], usage: {{input: 7, output: {}}}}}\n",
-                tokens(digit)
-            )
-        });
-        folder.write("rules.yaml", &format!("rules:\n{}", rules.collect::<String>()));
-        let mut process = folder.spawn(&["mock-server", "--quiet", "--rules", "rules.yaml"]);
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { process, address: line.trim().to_owned(), _folder: folder }
-    }
-
-    /// One request at the server's own door.
-    fn door(&self, method: &str, path: &str, body: &Value) -> Value {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut stream = TcpStream::connect(self.address.trim_start_matches("http://")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
+/// A server that answers a prompt that says `costs Nx` with that many tokens, after a while.
+fn server() -> Server {
+    let rules = (0..10).map(|digit| {
+        format!(
+            "  - {{match: {{prompt_contains: 'costs {digit}x'}}, text: paid, delay_ms: [1, 40], usage: {{input: 7, output: {}}}}}\n",
+            tokens(digit)
         )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
-    }
+    });
+    Server::start(&format!("rules:\n{}", rules.collect::<String>()), &[])
+}
 
-    /// Every request that it took on.
-    fn requests(&self) -> Vec<Value> {
-        self.door("GET", "/__log", &Value::Null).as_array().unwrap().clone()
-    }
-
-    /// Tokens that it billed: for every request that it took on, whoever was there to hear the answer.
-    fn billed(&self) -> usize {
-        let cost = |request: &Value| {
-            let text = request["body"]["messages"].to_string();
-            let digit = text.split_once("costs ").unwrap().1.chars().next().unwrap();
-            tokens(digit.to_digit(10).unwrap() as usize)
-        };
-        self.requests().iter().map(cost).sum()
-    }
+/// Tokens that it billed: for every request that it took on, whoever was there to hear the answer.
+fn billed(server: &Server) -> usize {
+    let cost = |request: &Value| {
+        let text = request["body"]["messages"].to_string();
+        let digit = text.split_once("costs ").unwrap().1.chars().next().unwrap();
+        tokens(digit.to_digit(10).unwrap() as usize)
+    };
+    server.requests().iter().map(cost).sum()
 }
 
 /// What the run's journal holds by now.
@@ -107,7 +64,7 @@ fn journal(scratch: &Scratch) -> u64 {
 #[test]
 fn x10_x17_the_cap_holds_over_twenty_kills() {
     const CAP: usize = 10_000;
-    let server = Server::start();
+    let server = server();
     let scratch = Scratch::new();
     scratch.write("dear.yaml", &FILE.replace("BASE", &server.address));
     let mut child = scratch.spawn(&["run", "dear.yaml", "--yes", "--json"]);
@@ -119,8 +76,8 @@ fn x10_x17_the_cap_holds_over_twenty_kills() {
         let was_there = child.kill().is_ok() && !is_over;
         let ended = finish(child);
         kills += usize::from(was_there && ended.code.is_none());
-        let billed = server.billed();
-        assert!(billed <= CAP, "round {round}: {billed} of {CAP}");
+        let spent = billed(&server);
+        assert!(spent <= CAP, "round {round}: {spent} of {CAP}");
         let is_begun = scratch.path().join(".pipeline/latest").exists();
         let again: &[&str] =
             if is_begun { &["resume", "--json"] } else { &["run", "dear.yaml", "--yes", "--json"] };
@@ -133,15 +90,15 @@ fn x10_x17_the_cap_holds_over_twenty_kills() {
         "{}",
         ended.stderr
     );
-    let billed = server.billed();
-    println!("{kills} kills, {} requests, {billed} of {CAP} tokens billed", server.requests().len());
-    assert!(billed <= CAP, "{billed} of {CAP}");
+    let spent = billed(&server);
+    println!("{kills} kills, {} requests, {spent} of {CAP} tokens billed", server.requests().len());
+    assert!(spent <= CAP, "{spent} of {CAP}");
     assert!(kills >= 10, "only {kills} of 20 kills met a living process: the test proves too little");
     // What is counted though nobody saw it is no more than what was in flight: four calls a kill.
-    assert!(billed + kills * 4 * 100 + 100 > CAP, "{billed} billed, {kills} kills: too much is counted");
+    assert!(spent + kills * 4 * 100 + 100 > CAP, "{spent} billed, {kills} kills: too much is counted");
     // And so it stays.
     let again = scratch.run(&["resume", "--json"]);
-    assert_eq!((again.code, server.billed()), (Some(5), billed), "{}", again.stderr);
+    assert_eq!((again.code, billed(&server)), (Some(5), spent), "{}", again.stderr);
 }
 
 /// Waits until something holds, or the process has ended; true in that case.
@@ -162,7 +119,7 @@ fn wait(child: &mut Child, holds: impl Fn() -> bool) -> bool {
 /// free; so the run goes on for ever.
 #[test]
 fn x17_answers_that_are_cut_off_cost_what_they_cost() {
-    let server = Server::start();
+    let server = server();
     let cut = json!({"text": "some of", "stop": "length", "usage": {"prompt_tokens": 7, "completion_tokens": 100}, "repeat": -1});
     server.door("POST", "/__script", &json!([cut]));
     let scratch = Scratch::new();

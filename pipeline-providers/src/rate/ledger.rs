@@ -87,6 +87,9 @@ pub(super) struct Ledger {
     used_up_until: u64,
     /// What tokens really are, against what was expected.
     input_ratio: Option<f64>,
+    /// Tokens that are sent with a call.
+    #[serde(default)]
+    input_mean: Option<f64>,
     /// Tokens of an answer.
     output_mean: Option<f64>,
     /// Calls that are going on, by process.
@@ -144,13 +147,15 @@ impl Bucket {
         }
     }
 
-    fn hear(&mut self, configured: Option<u64>, window: Window, now: u64) {
+    /// The service told its limit and what it has left, of which the next call will take `call`.
+    fn hear(&mut self, configured: Option<u64>, window: Window, call: f64, now: u64) {
         self.told = window.limit.or(self.told);
         let Some(limit) = self.limit(configured) else { return };
         self.fill(limit, now);
         if let Some(remaining) = window.remaining {
-            // Others may use the account too: what the service has left is the most there is.
-            self.level = self.level.min(remaining as f64);
+            // Others may use the account too: what the service has left is the most there is. A call begins as soon as
+            // nothing is owed, and then the service must have enough for it.
+            self.level = self.level.min(remaining as f64 - call);
         }
     }
 }
@@ -204,10 +209,12 @@ impl Ledger {
             }
             Change::End => self.end(),
             Change::Heard(signals) => {
-                self.requests.hear(limits.requests_per_minute, signals.requests, now);
-                self.input.hear(limits.input_tokens_per_minute, signals.input, now);
-                self.output.hear(limits.output_tokens_per_minute, signals.output, now);
-                self.tokens.hear(None, signals.tokens, now);
+                let (input, output) = (self.input_mean.unwrap_or(0.0), self.output_mean.unwrap_or(0.0));
+                // One that is not counted in tokens waits until it is there as a whole.
+                self.requests.hear(limits.requests_per_minute, signals.requests, 0.0, now);
+                self.input.hear(limits.input_tokens_per_minute, signals.input, input, now);
+                self.output.hear(limits.output_tokens_per_minute, signals.output, output, now);
+                self.tokens.hear(None, signals.tokens, input + output, now);
                 if let Some(after) = signals.retry_after {
                     self.hold(u64::try_from(after.as_millis()).unwrap_or(u64::MAX), now);
                 }
@@ -258,6 +265,7 @@ impl Ledger {
         if booked.input > 0 && used.input > 0 {
             self.input_ratio = Some(mix(self.input_ratio, used.input as f64 / booked.input as f64));
         }
+        self.input_mean = Some(mix(self.input_mean, used.input as f64));
         self.output_mean = Some(mix(self.output_mean, used.output as f64));
     }
 

@@ -82,7 +82,8 @@ impl Limits {
         for (what, bucket) in [("requests", self.requests), ("tokens", self.tokens)] {
             let Some(bucket) = bucket else { continue };
             let full = bucket.until(bucket.size);
-            let (limit, left) = (json!(bucket.size), json!(bucket.left.max(0.0).floor()));
+            // Whole numbers, as the services write them.
+            let (limit, left) = (json!(whole(bucket.size)), json!(whole(bucket.left)));
             match format {
                 "anthropic" => {
                     let millis = i64::try_from(full.as_millis()).unwrap_or(i64::MAX);
@@ -101,4 +102,13 @@ impl Limits {
         }
         all
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what is left is not negative, and small"
+)]
+fn whole(amount: f64) -> u64 {
+    amount.max(0.0) as u64
 }

@@ -156,6 +156,29 @@ async fn limits_are_learned_from_what_the_service_tells() {
     assert!((10.0..11.0).contains(&seconds), "the smaller limit counts: {seconds}");
 }
 
+/// Naive: a call begins as soon as the service has anything left, and is refused because that is not enough for it.
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_until_the_service_has_enough_for_it() {
+    let inner = Scripted::new(|_| async { Ok(answer(1000, 0)) });
+    let account = Rates::of_process().account("a", "k", &ProviderLimits::default());
+    let outer = Governed::new(Arc::clone(&inner), Arc::clone(&account));
+    let told = |remaining| {
+        // A hundred tokens a second.
+        let tokens = Window { limit: Some(6000), remaining: Some(remaining) };
+        account.hear(&RateSignals { tokens, ..RateSignals::default() });
+    };
+    outer.complete(&asking("hi"), &at("a")).await.unwrap();
+    for (remaining, seconds) in [(100, 9.0..10.0), (1000, 0.0..0.1)] {
+        // Long enough that what went before is paid for.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        told(remaining);
+        let begun = Instant::now();
+        outer.complete(&asking("hi"), &at("a")).await.unwrap();
+        let waited = begun.elapsed().as_secs_f64();
+        assert!(seconds.contains(&waited), "{remaining} are left: waited {waited} s");
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_cannot_be_read_begins_anew_and_one_that_cannot_be_made_is_done_without() {
     let dir = tempfile::tempdir().unwrap();
