@@ -138,3 +138,22 @@ async fn two_lanes_cannot_write_one_file() {
     assert_eq!(report.status, RunStatus::Failed);
     assert!(report.error.expect("an error").error.message.contains("same.txt"));
 }
+
+/// Naive: a timer that is recorded together with the failure that stops it contradicts the plan, and the run is lost.
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_over_when_it_is_stopped_is_no_contradiction() {
+    let text = "workflow:\n  name: t\n  steps:\n    - name: p\n      type: parallel\n      on_failure: fail_fast\n      steps:\n        - {name: a, type: work, ms: 12, fail_times: 9}\n        - {name: b, type: work, ms: 5, fail_times: 9, retry: {max_attempts: 2, backoff: fixed, base_delay: 7ms, jitter: false}}\n";
+    let world = World::default();
+    world.run(text).await;
+    let at = |line: &str| world.trace().iter().position(|l| l == line).unwrap();
+    let (fired, failed) = (at("TimerFired p/b#2"), at("AttemptEnded p/a#1 failed"));
+    assert_eq!(fired + 1, failed);
+    // Both were due; a slower disk puts them into one batch, the other way round.
+    let world = world.cut(failed + 1);
+    {
+        let mut records = world.store.records.lock();
+        records.swap(fired, failed);
+        (records[fired].index, records[failed].index) = (fired as u64, failed as u64);
+    }
+    assert_eq!(world.resume(text).await.status, RunStatus::Failed);
+}
