@@ -1,7 +1,7 @@
 //! Runs, conversations, snapshots and tapes on disk, and their twins in memory.
 //!
 //! Owns [`FileStore`] (one directory per run: manifest, sources, an append-only journal, large values), [`FileSessions`] (one
-//! append-only file per conversation), [`FileSnapshots`] and [`FileTape`]; [`MemoryStore`], [`MemorySessions`] and [`MemorySnapshots`] keep the
+//! append-only file per conversation), [`FileSnapshots`], [`FileTape`] with [`TapedSessions`]; [`MemoryStore`], [`MemorySessions`] and [`MemorySnapshots`] keep the
 //! same promises without a disk. Both kinds pass `pipeline_core::conformance`.
 //! Must not know what facts mean, apart from the few that tell a run's status. The formats are described for readers
 //! in `docs/run-log-format.md` and `docs/session-format.md`; the version of a run's is [`FORMAT`].
@@ -42,6 +42,7 @@ mod session_memory;
 mod snapshot;
 mod difference;
 mod tape;
+mod taped_sessions;
 
 pub use file::FileStore;
 pub use line::FORMAT;
@@ -51,3 +52,4 @@ pub use session_memory::MemorySessions;
 pub use session_record::SESSION_FORMAT;
 pub use snapshot::{FileSnapshots, MemorySnapshots, SNAPSHOT_FORMAT};
 pub use tape::{FileTape, TAPE_FORMAT, TapedRun};
+pub use taped_sessions::TapedSessions;

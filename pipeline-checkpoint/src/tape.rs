@@ -1,21 +1,23 @@
-//! Recordings of a run's effects.
+//! Recordings of runs.
 //!
-//! Owns [`FileTape`]: while recording it keeps the request and the result of every effect, secrets taken out; while replaying it
-//! answers from them and nothing else, and a request that is not the recorded one is told by its first difference.
+//! Owns [`FileTape`]: while recording it keeps the request and the result of every effect, secrets taken out, and when each fact
+//! was made; while replaying it answers from them and nothing else, and a request that is not the recorded one is told by its
+//! first difference.
 //! Must not know what effects do. The format is described in `docs/tape-format.md`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
 use pipeline_core::clock::Timestamp;
 use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::fact::Record;
 use pipeline_core::redact::Redactor;
 use pipeline_core::schedule::LastingVariables;
-use pipeline_core::store::{StoreError, Tape, TapedEffect};
+use pipeline_core::store::{Session, StoreError};
+use pipeline_core::tape::{Came, Moment, Played, Tape, TapedEffect};
 use pipeline_core::value::Value;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -28,7 +30,7 @@ use crate::line::Kind;
 use crate::session_file::refused;
 
 /// Version of tapes that this program writes, and the newest that it reads.
-pub const TAPE_FORMAT: u32 = 1;
+pub const TAPE_FORMAT: u32 = 2;
 
 const KIND: Kind = Kind { magic: "pipeline-tape", format: TAPE_FORMAT };
 const FILE: &str = "tape.log";
@@ -62,6 +64,10 @@ struct Head {
 enum Entry {
     Run(TapedRun),
     Effect(Effect),
+    /// Since format 2.
+    Fact(Moment),
+    /// What was said before the run, in a session that it took up; since format 2.
+    Session(Session),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,6 +86,8 @@ struct Effect {
 enum Outcome {
     Ok(Value),
     Error(StepError),
+    /// Its attempt was stopped or timed out before it ended; since format 2.
+    CutOff(bool),
 }
 
 /// A tape in a directory, which records or replays.
@@ -98,13 +106,25 @@ struct Writer {
     /// Its lock keeps other recorders out.
     file: Locked,
     end: Option<ChainEnd>,
+    /// Moments are kept: not on a tape that was begun without them.
+    keeps_moments: bool,
+    /// The run, and the sessions that are on tape.
+    run_id: String,
+    sessions: HashSet<String>,
     /// The first error of writing.
     poison: Option<String>,
 }
 
-/// Effects by step path and logical attempt, then by ordinal. What was recorded last counts.
+/// What a tape has. What was recorded last counts.
 #[derive(Default)]
-struct Recorded(HashMap<(String, u32), BTreeMap<u32, Effect>>);
+struct Recorded {
+    /// By step path and logical attempt, then by ordinal.
+    effects: HashMap<(String, u32), BTreeMap<u32, Effect>>,
+    /// By the record's position.
+    moments: BTreeMap<u64, Moment>,
+    /// By name.
+    sessions: HashMap<String, Session>,
+}
 
 impl FileTape {
     /// Records into `dir`, which is made. A tape that is there must be of the same run: then it goes on.
@@ -119,11 +139,14 @@ impl FileTape {
         let file = open(&path).map_err(|error| failed(&error))?;
         let file = Locked::alone(file).map_err(|_| refuse("another process records into it".to_owned()))?;
         let bytes = disk::read(&path)?.unwrap_or_default();
-        let mut before = None;
-        let chain = read(&path, &bytes, |entry| {
-            if let Entry::Run(run) = entry {
+        let (mut before, mut has_moments, mut sessions) = (None, false, HashSet::new());
+        let chain = read(&path, &bytes, |entry| match entry {
+            Entry::Run(run) => {
                 before.get_or_insert(run);
             }
+            Entry::Fact(_) => has_moments = true,
+            Entry::Session(session) => drop(sessions.insert(session.name)),
+            Entry::Effect(_) => {}
         })?;
         if let Some(before) = before.filter(|before| before.run_id != run.run_id) {
             return Err(refuse(format!(
@@ -134,7 +157,9 @@ impl FileTape {
         let end = chain.as_ref().map(|chain| chain.end);
         // What a crash left half written is no effect.
         file.set_len(end.map_or(0, |end| end.length)).map_err(|error| failed(&error))?;
-        let mut writer = Writer { path, file, end, poison: None };
+        let keeps_moments = end.is_none() || has_moments;
+        let run_id = run.run_id.clone();
+        let mut writer = Writer { path, file, end, keeps_moments, run_id, sessions, poison: None };
         if end.is_none() {
             writer.write(&Entry::Run(run.clone()))?;
             disk::sync_dir(dir).map_err(|error| disk::directory_error(dir, &error))?;
@@ -157,41 +182,75 @@ impl FileTape {
                 run.get_or_insert(first);
             }
             Entry::Effect(effect) => {
-                let attempt = recorded.0.entry((effect.path.clone(), effect.turn)).or_default();
+                let attempt = recorded.effects.entry((effect.path.clone(), effect.turn)).or_default();
                 attempt.insert(effect.ordinal, effect);
+            }
+            Entry::Fact(moment) => recorded.put(moment),
+            Entry::Session(session) => {
+                recorded.sessions.insert(session.name.clone(), session);
             }
         })?;
         let run = run.ok_or_else(|| missing("the tape is empty"))?;
         Ok((Self { redactor, mode: Mode::Replay(recorded) }, run))
     }
-}
 
-#[async_trait]
-impl Tape for FileTape {
-    async fn play(&self, effect: &TapedEffect<'_>) -> Result<Option<Value>, StepError> {
-        let Mode::Replay(recorded) = &self.mode else { return Ok(None) };
-        match recorded.find(effect, &self.redactor)? {
-            Outcome::Ok(value) => Ok(Some(value.clone())),
-            Outcome::Error(error) => Err(error.clone()),
+    /// What was said in a session before the recorded run.
+    pub(crate) fn session(&self, name: &str) -> Option<Session> {
+        match &self.mode {
+            Mode::Replay(recorded) => recorded.sessions.get(name).cloned(),
+            Mode::Record(_) => None,
         }
     }
 
-    async fn record(
-        &self,
-        effect: &TapedEffect<'_>,
-        result: &Result<Value, StepError>,
-    ) -> Result<(), StepError> {
+    /// Keeps what was said in a session before this run, once.
+    ///
+    /// # Errors
+    /// `Environment` when it cannot be written.
+    pub(crate) fn keep_session(&self, session: &Session) -> Result<(), StepError> {
         let Mode::Record(writer) = &self.mode else { return Ok(()) };
-        let details = result.as_ref().err().map(|error| &error.details);
-        let values = [Some(effect.request), result.as_ref().ok(), details];
+        let mut writer = writer.lock();
+        let own = format!("{}/", writer.run_id);
+        let turns: Vec<_> =
+            session.turns.iter().filter(|turn| !turn.key.starts_with(&own)).cloned().collect();
+        if turns.is_empty() || !writer.keeps_moments || writer.sessions.contains(&session.name) {
+            return Ok(());
+        }
+        let session = Session { turns, ..session.clone() };
+        let failed = |error: serde_json::Error| StepError::new(ErrorKind::Environment, error.to_string());
+        let session = self.redactor.value(&serde_json::to_value(session).map_err(failed)?);
+        let session: Session = serde_json::from_value(session).map_err(failed)?;
+        writer.sessions.insert(session.name.clone());
+        writer.write(&Entry::Session(session)).map_err(|error| refused(&error))
+    }
+}
+
+impl Tape for FileTape {
+    fn play(&self, effect: &TapedEffect<'_>) -> Played {
+        match &self.mode {
+            Mode::Record(_) => Played::Nothing,
+            Mode::Replay(recorded) => recorded.find(effect, &self.redactor),
+        }
+    }
+
+    fn record(&self, effect: &TapedEffect<'_>, came: Came<'_>) -> Result<(), StepError> {
+        let Mode::Record(writer) = &self.mode else { return Ok(()) };
+        let result = match came {
+            Came::Result(result) => Some(result),
+            Came::CutOff if writer.lock().keeps_moments => None,
+            Came::CutOff => return Ok(()),
+        };
+        let value = result.and_then(|result| result.as_ref().ok());
+        let details = result.and_then(|result| result.as_ref().err()).map(|error| &error.details);
+        let values = [Some(effect.request), value, details];
         if !values.into_iter().flatten().all(|value| blob::is_within(value, blob::MAX_DEPTH - 8)) {
             let message =
                 format!("effect `{}` of `{}` is nested too deep to be taped", effect.name, effect.key.path);
             return Err(StepError::new(ErrorKind::Environment, message).help("run it without --record"));
         }
         let result = match result {
-            Ok(value) => Outcome::Ok(self.redactor.value(value)),
-            Err(error) => Outcome::Error(self.redactor.error(error.clone())),
+            Some(Ok(value)) => Outcome::Ok(self.redactor.value(value)),
+            Some(Err(error)) => Outcome::Error(self.redactor.error(error.clone())),
+            None => Outcome::CutOff(true),
         };
         let entry = Entry::Effect(Effect {
             path: effect.key.path.as_str().to_owned(),
@@ -202,6 +261,19 @@ impl Tape for FileTape {
             result,
         });
         writer.lock().write(&entry).map_err(|error| refused(&error))
+    }
+
+    fn made(&self, record: &Record) -> Result<(), StoreError> {
+        let Mode::Record(writer) = &self.mode else { return Ok(()) };
+        let mut writer = writer.lock();
+        if writer.keeps_moments { writer.write(&Entry::Fact(Moment::of(record))) } else { Ok(()) }
+    }
+
+    fn moments(&self) -> Vec<Moment> {
+        match &self.mode {
+            Mode::Replay(recorded) => recorded.moments.values().cloned().collect(),
+            Mode::Record(_) => Vec::new(),
+        }
     }
 }
 
@@ -232,13 +304,19 @@ impl Drop for Writer {
 }
 
 impl Recorded {
-    fn find(&self, effect: &TapedEffect<'_>, redactor: &Redactor) -> Result<&Outcome, StepError> {
+    /// What stood at this place and after it was lost in a crash: the run went on without.
+    fn put(&mut self, moment: Moment) {
+        self.moments.split_off(&moment.index);
+        self.moments.insert(moment.index, moment);
+    }
+
+    fn find(&self, effect: &TapedEffect<'_>, redactor: &Redactor) -> Played {
         let (path, turn) = (effect.key.path.as_str(), effect.key.turn);
         let what =
             format!("effect `{}` of step `{path}` (attempt {turn}, place {})", effect.name, effect.ordinal);
-        let attempt = self.0.get(&(path.to_owned(), turn));
+        let attempt = self.effects.get(&(path.to_owned(), turn));
         let Some(found) = attempt.and_then(|effects| effects.get(&effect.ordinal)) else {
-            let help = match (attempt, self.0.keys().find(|(other, _)| other == path)) {
+            let help = match (attempt, self.effects.keys().find(|(other, _)| other == path)) {
                 (Some(effects), _) => {
                     format!(
                         "the tape has {} of this attempt: the step does more than it did",
@@ -252,15 +330,24 @@ impl Recorded {
                     "the tape has no effect of this step: it is new, or has another name".to_owned()
                 }
             };
-            return Err(miss(format!("the tape has no {what}"), help, Value::Null));
+            return Played::Missing(Box::new(miss(format!("the tape has no {what}"), help, Value::Null)));
         };
         if found.name != effect.name {
             let message = format!("the tape has effect `{}` in the place of {what}", found.name);
             let help = "the step does other things than it did".to_owned();
-            return Err(miss(message, help, json!({"expected": found.name, "got": effect.name})));
+            let details = json!({"expected": found.name, "got": effect.name});
+            return Played::Differs(Box::new(miss(message, help, details)));
         }
         match difference::first(&found.request, &redactor.value(effect.request)) {
-            None => Ok(&found.result),
+            None => match &found.result {
+                Outcome::Ok(value) => Played::Result(Ok(value.clone())),
+                Outcome::Error(error) => Played::Result(Err(error.clone())),
+                Outcome::CutOff(_) => {
+                    let help = "the recorded attempt was stopped before that".to_owned();
+                    let message = format!("the tape has no result of {what}");
+                    Played::Missing(Box::new(miss(message, help, Value::Null)))
+                }
+            },
             Some(differs) => {
                 let place = if differs.path.is_empty() { "as a whole" } else { differs.path.as_str() };
                 let message = format!(
@@ -269,7 +356,7 @@ impl Recorded {
                 );
                 let help = "undo the change".to_owned();
                 let details = json!({"path": differs.path, "expected": differs.expected, "got": differs.got});
-                Err(miss(message, help, details))
+                Played::Differs(Box::new(miss(message, help, details)))
             }
         }
     }

@@ -3,11 +3,11 @@
 //! Owns [`Taping`]: what a run remembers of its tape, and how the tape is opened for a run that begins or goes on. Must not know
 //! the form of a tape.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pipeline_core::clock::{Clock, Timestamp};
-use pipeline_core::store::{Manifest, Tape};
+use pipeline_core::store::Manifest;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -43,7 +43,7 @@ impl Taping {
     pub fn of(app: &App, asked: &args::Taping) -> Result<Option<Self>, Failure> {
         if let Some(dir) = &asked.replay {
             let dir = app.settings.absolute(dir);
-            let (_, run) = wiring::replay(&dir, app.settings.secrets()).map_err(|error| unusable(&error))?;
+            let run = wiring::taped_run(&dir, app.settings.secrets()).map_err(|error| unusable(&error))?;
             return Ok(Some(Self::Replay { dir, run }));
         }
         Ok(asked.record.as_ref().map(|dir| Self::Record { dir: app.settings.absolute(dir) }))
@@ -57,7 +57,8 @@ impl Taping {
         }
     }
 
-    /// Gives a workshop its tape for the run of `manifest`, and a replay the time of its recording.
+    /// Gives a workshop its tape for the run of `manifest`, whose own directory is `run_dir`, and a replay the time of its
+    /// recording.
     ///
     /// # Errors
     /// [`Failure`] when it cannot be written or read.
@@ -67,9 +68,12 @@ impl Taping {
         app: &App,
         manifest: &Manifest,
         kept: &Kept,
+        run_dir: &Path,
     ) -> Result<(), Failure> {
         let secrets = app.settings.secrets();
-        let tape: Arc<dyn Tape> = match self {
+        let engine = &mut workshop.engine;
+        let services = Arc::make_mut(&mut engine.services);
+        let done = match self {
             Self::Record { dir } => {
                 let run = TapedRun {
                     run_id: manifest.run_id.clone(),
@@ -79,16 +83,15 @@ impl Taping {
                     mode: manifest.mode.clone(),
                     lasting: kept.lasting.clone(),
                 };
-                wiring::record(dir, &run, secrets).map_err(|error| unusable(&error))?
+                wiring::record(services, dir, &run, secrets)
             }
             Self::Replay { dir, run } => {
-                workshop.engine.clock =
-                    Arc::new(RecordedTime { started_at: run.started_at, begun: Instant::now() });
-                wiring::replay(dir, secrets).map_err(|error| unusable(&error))?.0
+                let time = RecordedTime { started_at: run.started_at, begun: Instant::now() };
+                engine.clock = Arc::new(time);
+                wiring::replay(services, dir, run_dir, Arc::clone(&engine.clock), secrets)
             }
         };
-        Arc::make_mut(&mut workshop.engine.services).tape = Some(tape);
-        Ok(())
+        done.map_err(|error| unusable(&error))
     }
 }
 

@@ -13,14 +13,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use pipeline_checkpoint::{FileSessions, FileSnapshots, FileStore, FileTape};
+use pipeline_checkpoint::{FileSessions, FileSnapshots, FileStore, FileTape, TapedSessions};
+use pipeline_core::catalog::Services;
 use pipeline_core::clock::Clock;
 use pipeline_core::provider::{Provider, ProviderEntry, ProviderKind};
 use pipeline_core::redact::Redactor;
 use pipeline_core::step::Step;
-use pipeline_core::store::{
-    CheckpointStore, JqHost, OutputWriter, SessionStore, SnapshotStore, StoreError, Tape,
-};
+use pipeline_core::store::{CheckpointStore, JqHost, OutputWriter, SessionStore, SnapshotStore, StoreError};
 use pipeline_core::tool::ToolSource;
 use pipeline_providers::{ClaudeCli, ClaudeCliSettings, Secret, Unavailable};
 use pipeline_steps::{FileCache, OutputFiles};
@@ -300,27 +299,56 @@ pub fn snapshots(dir: &Path, clock: Arc<dyn Clock>) -> Arc<dyn SnapshotStore> {
     Arc::new(FileSnapshots::new(dir, clock))
 }
 
-/// A tape in `dir` that records `run`, without `secrets`.
+/// Gives services a tape in `dir` that records `run`, without `secrets`.
 ///
 /// # Errors
 /// A sentence that says why there can be none.
-pub fn record(dir: &Path, run: &TapedRun, secrets: Vec<&str>) -> Result<Arc<dyn Tape>, String> {
-    let tape = FileTape::record(dir, run, Redactor::new(secrets)?);
-    tape.map(|tape| Arc::new(tape) as Arc<dyn Tape>).map_err(|error| error.to_string())
+pub fn record(services: &mut Services, dir: &Path, run: &TapedRun, secrets: Vec<&str>) -> Result<(), String> {
+    let tape = FileTape::record(dir, run, Redactor::new(secrets)?).map_err(|error| error.to_string())?;
+    put(services, tape, services.sessions.clone());
+    Ok(())
 }
 
-/// The tape in `dir`, and the run that it was recorded of. `secrets` are not shown.
+/// Gives services the tape in `dir`, and sessions of their own below `run_dir`. `secrets` are not shown.
 ///
 /// # Errors
 /// A sentence that says why it cannot be read.
-pub fn replay(dir: &Path, secrets: Vec<&str>) -> Result<(Arc<dyn Tape>, TapedRun), String> {
-    let (tape, run) = FileTape::replay(dir, Redactor::new(secrets)?).map_err(|error| match error {
+pub fn replay(
+    services: &mut Services,
+    dir: &Path,
+    run_dir: &Path,
+    clock: Arc<dyn Clock>,
+    secrets: Vec<&str>,
+) -> Result<(), String> {
+    let (tape, _) = open_tape(dir, secrets)?;
+    put(services, tape, Some(sessions(run_dir, clock)));
+    Ok(())
+}
+
+/// The run that the tape in `dir` was recorded of.
+///
+/// # Errors
+/// As [`replay`].
+pub fn taped_run(dir: &Path, secrets: Vec<&str>) -> Result<TapedRun, String> {
+    open_tape(dir, secrets).map(|(_, run)| run)
+}
+
+fn put(services: &mut Services, tape: FileTape, sessions: Option<Arc<dyn SessionStore>>) {
+    let tape = Arc::new(tape);
+    services.sessions = sessions.map(|inner| {
+        let taped: Arc<dyn SessionStore> = Arc::new(TapedSessions::new(inner, Arc::clone(&tape)));
+        taped
+    });
+    services.tape = Some(tape);
+}
+
+fn open_tape(dir: &Path, secrets: Vec<&str>) -> Result<(FileTape, TapedRun), String> {
+    FileTape::replay(dir, Redactor::new(secrets)?).map_err(|error| match error {
         StoreError::Directory { path, message } => {
             format!("cannot use {} as a tape: {message}", path.display())
         }
         other => other.to_string(),
-    })?;
-    Ok((Arc::new(tape), run))
+    })
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ mod lasting;
 mod docs;
 #[path = "process/outside.rs"]
 mod outside;
+#[path = "process/replay.rs"]
+mod replay;
 #[path = "process/shapes.rs"]
 mod shapes;
 #[cfg(feature = "mock-server")]

@@ -13,7 +13,8 @@ use crate::error::{ErrorKind, StepError};
 use crate::provider::{Provider, ProviderKind};
 use crate::redact::Redactor;
 use crate::step::{RunInfo, Step};
-use crate::store::{JqHost, OutputWriter, SessionStore, SnapshotStore, Tape};
+use crate::store::{JqHost, OutputWriter, SessionStore, SnapshotStore};
+use crate::tape::Tape;
 use crate::tool::{Tool, ToolSource, ToolSpec};
 
 /// Step types and providers by name.
@@ -126,7 +127,7 @@ pub struct Services {
     pub snapshots: Option<Arc<dyn SnapshotStore>>,
     /// Runs jq programs.
     pub jq: Option<Arc<dyn JqHost>>,
-    /// Records or replays every effect.
+    /// Records or replays every effect, and the order of facts.
     pub tape: Option<Arc<dyn Tape>>,
     /// Keeps secrets out of everything that steps get from outside.
     pub redactor: Arc<Redactor>,

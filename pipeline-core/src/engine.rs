@@ -7,6 +7,9 @@ pub mod backend;
 pub mod blocking;
 mod bus;
 mod waiting;
+mod timers;
+mod run_clock;
+mod order;
 mod dispatcher;
 mod journal;
 mod ledger;
@@ -201,7 +204,7 @@ impl Engine {
             log,
             attempts: Attempts::default(),
             ledger: Ledger::default(),
-            elapsed_ms: 0,
+            records: Vec::new(),
             fact: started,
         };
         self.work(schedule, Pending::default(), setup, begin, control).await
@@ -225,11 +228,10 @@ impl Engine {
             return Ok(report);
         }
         let attempts = Attempts::of(&pending, records);
-        let elapsed_ms = records.last().map_or(0, |r| r.elapsed_ms);
         let fact =
             Fact::RunResumed { pid: std::process::id(), version: env!("CARGO_PKG_VERSION").to_owned() };
         let ledger = Ledger::of(records);
-        let begin = Begin { log: opened.log, attempts, ledger, elapsed_ms, fact };
+        let begin = Begin { log: opened.log, attempts, ledger, records: opened.stored.records, fact };
         self.work(schedule, pending, setup, begin, control).await
     }
 
@@ -320,7 +322,7 @@ impl Engine {
             control.stop,
             begin.attempts,
             begin.ledger,
-            begin.elapsed_ms,
+            &begin.records,
         );
         dispatcher.waits = control.parking == Parking::Wait;
         let (operations, cancelled) = pending.into_parts();
@@ -334,18 +336,14 @@ impl Engine {
             }
         }
         dispatcher.check_answers(&control.answers).map_err(EngineError::Answer)?;
-        dispatcher.record(vec![begin.fact]).await?;
+        dispatcher.record(begin.fact).await?;
         for (path, answer) in control.answers {
             dispatcher.answer(&path, answer).map_err(EngineError::Answer)?;
         }
         for (key, op) in others {
             // An attempt that was asked to stop, and whose end was not recorded, does not start again.
-            let op = if cancelled.contains(&key) {
-                let error = StepError::new(ErrorKind::Cancelled, "it was stopped");
-                Op::Settle(Box::new(AttemptEnd::failed(error)))
-            } else {
-                op
-            };
+            let is_cancelled = cancelled.contains(&key);
+            let op = if is_cancelled { Op::Settle(Box::new(AttemptEnd::stopped())) } else { op };
             dispatcher.start(key, op);
         }
         if control.parking == Parking::TryNow {
@@ -371,10 +369,9 @@ impl Engine {
             Ok(()) => {
                 let status = schedule.ended().map_or(RunStatus::Failed, |end| end.status);
                 let mut report = report_of(schedule, setup, status, reused);
-                report.duration_ms = dispatcher.elapsed_ms();
                 let fact =
                     Fact::RunEnded { status, outputs: report.outputs.clone(), error: report.error.clone() };
-                dispatcher.record(vec![fact]).await?;
+                report.duration_ms = dispatcher.record(fact).await?;
                 return Ok(report);
             }
             Err(Stop::Store(error)) => return Err(error.into()),
@@ -388,7 +385,7 @@ impl Engine {
         report.duration_ms = dispatcher.elapsed_ms();
         report.error = why_it_stopped(&reason, &setup.info.id);
         report.questions = dispatcher.waiting.open();
-        dispatcher.record(vec![Fact::RunPaused { reason }]).await?;
+        dispatcher.record(Fact::RunPaused { reason }).await?;
         Ok(report)
     }
 }
@@ -421,7 +418,8 @@ struct Begin {
     log: Box<dyn RunLog>,
     attempts: Attempts,
     ledger: Ledger,
-    elapsed_ms: u64,
+    /// What was recorded before.
+    records: Vec<Record>,
     fact: Fact,
 }
 

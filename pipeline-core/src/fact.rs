@@ -118,6 +118,11 @@ impl AttemptEnd {
         Self { error: Some(error), ..Self::with(status, Data::null()) }
     }
 
+    /// An attempt that was asked to stop.
+    pub fn stopped() -> Self {
+        Self::failed(StepError::new(crate::error::ErrorKind::Cancelled, "it was stopped"))
+    }
+
     /// A successful attempt.
     pub fn ok(value: Value) -> Self {
         Self::with(Status::Ok, Data::of_step(value))

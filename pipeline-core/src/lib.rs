@@ -29,6 +29,7 @@ pub mod fact;
 pub mod event;
 pub mod message;
 pub mod store;
+pub mod tape;
 pub mod step;
 pub mod provider;
 pub mod tool;

@@ -40,6 +40,11 @@ impl StepPath {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '[']))
     }
 
+    /// Whether it is the run itself.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -392,37 +392,3 @@ pub trait JqHost: Send + Sync {
         deadline: tokio::time::Instant,
     ) -> Result<Vec<Value>, StepError>;
 }
-
-/// Records the effects of a run, or answers from a recording.
-#[async_trait]
-pub trait Tape: Send + Sync {
-    /// What was recorded for this effect; `None` while recording.
-    ///
-    /// # Errors
-    /// A replay that lacks it: `Environment`, with the first difference to what was recorded there. A recorded failure
-    /// comes back as it was.
-    async fn play(&self, effect: &TapedEffect<'_>) -> Result<Option<Value>, StepError>;
-
-    /// Keeps what came of an effect. Secrets never get on tape.
-    ///
-    /// # Errors
-    /// `Environment` when it cannot be written.
-    async fn record(
-        &self,
-        effect: &TapedEffect<'_>,
-        result: &Result<Value, StepError>,
-    ) -> Result<(), StepError>;
-}
-
-/// An effect, as a tape finds it.
-#[derive(Debug, Clone, Copy)]
-pub struct TapedEffect<'a> {
-    /// The step instance and its logical attempt.
-    pub key: &'a crate::path::OpKey,
-    /// Its place among the effects of the attempt.
-    pub ordinal: u32,
-    /// Its name.
-    pub name: &'a str,
-    /// Everything that its result depends on.
-    pub request: &'a Value,
-}

@@ -26,6 +26,8 @@ mod money;
 mod outside;
 #[path = "engine/observers.rs"]
 mod observers;
+#[path = "engine/replay.rs"]
+mod replay;
 #[path = "engine/resume.rs"]
 mod resume;
 #[path = "engine/support.rs"]

@@ -78,7 +78,7 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     let mut workshop = app::workshop(app, kinds, store, &state_dir);
     workshop.declare(app, &plan)?;
     if let Some(taping) = kept.taping.as_ref().filter(|_| !has_ended) {
-        taping.put_into(&mut workshop, app, manifest, &kept)?;
+        taping.put_into(&mut workshop, app, manifest, &kept, &setup.info.dirs.run)?;
     }
     let (watch, mut control) = Watch::new(app, manifest, args.events, args.metrics_file.as_deref());
     control.answers = ask::answers(&args.answers)?;

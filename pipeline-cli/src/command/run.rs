@@ -79,7 +79,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let mut workshop = app::workshop(app, kinds, store, &state_dir);
     workshop.declare(app, &plan)?;
     if let Some(taping) = &kept.taping {
-        taping.put_into(&mut workshop, app, &manifest, &kept)?;
+        taping.put_into(&mut workshop, app, &manifest, &kept, &setup.info.dirs.run)?;
     }
     let (watch, mut control) = Watch::new(app, &manifest, args.events, args.metrics_file.as_deref());
     control.parking = if args.waiting.wait { Parking::Wait } else { Parking::Stop };

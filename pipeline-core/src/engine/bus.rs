@@ -3,6 +3,7 @@
 //! Owns [`EventBus`]. Each observer has a thread and a bounded queue of its own: one that is slow loses progress and, when its
 //! queue is full, is dropped; one that panics is dropped. Either is reported as a warning of the run.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use crate::event::{Event, EventSink, Progress};
 use crate::fact::Record;
+use crate::path::StepPath;
 
 /// Events that may wait for one observer, give or take the last batch.
 const QUEUE: usize = 65_536;
@@ -69,6 +71,23 @@ impl EventBus {
     pub(super) fn progress(&mut self, progress: Progress) {
         if self.has_observers() {
             self.batch.push(Event::Progress(progress));
+        }
+    }
+
+    /// As [`EventBus::progress`]; of each control form only the latest.
+    pub(super) fn latest(&mut self, progress: Vec<Progress>) {
+        let mut latest: HashSet<(StepPath, bool)> = HashSet::new();
+        let kept: Vec<Progress> = progress
+            .into_iter()
+            .rev()
+            .filter(|p| match p {
+                Progress::Group { path, .. } => latest.insert((path.clone(), false)),
+                Progress::GroupEnded { path, .. } => latest.insert((path.clone(), true)),
+                Progress::Text { .. } | Progress::Note { .. } | Progress::Usage { .. } => true,
+            })
+            .collect();
+        for progress in kept.into_iter().rev() {
+            self.progress(progress);
         }
     }
 

@@ -2,14 +2,16 @@
 //!
 //! Owns [`Dispatcher`]. Append first, then tell: what tasks hand back is appended and committed together (group commit), and
 //! only then given to the schedule and the observers. Next: `executor.rs` for one attempt, `scope.rs` for its task,
-//! `journal.rs` for what is on its way to the disk.
+//! `journal.rs` for what is on its way to the disk, `dispatcher/follow.rs` for replays.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod follow;
+mod outside;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Services;
@@ -21,17 +23,21 @@ use crate::engine::executor::{Attempt, execute};
 use crate::engine::journal::{Batch, Journal};
 use crate::engine::ledger::Ledger;
 use crate::engine::replay::Attempts;
+use crate::engine::run_clock::{RunClock, sleep_until};
 use crate::engine::scope::TaskScope;
-use crate::engine::waiting::{OnceAnswer, Waiting};
+use crate::engine::timers::Timers;
+use crate::engine::waiting::Waiting;
 use crate::error::{ErrorKind, StepError};
 use crate::event::Progress;
-use crate::fact::{AttemptEnd, Fact, Outcome};
+use crate::fact::{AttemptEnd, Fact, Outcome, Record, Status};
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::plan::Effects;
 use crate::schedule::{Op, TaskCall};
 use crate::step::RunInfo;
 use crate::store::{RunLog, StoreError};
-use crate::value::{Hash, Value};
+use crate::value::Hash;
+
+use follow::Following;
 
 /// Saves and progress messages that may wait.
 const MESSAGES: usize = 1024;
@@ -39,7 +45,7 @@ const MESSAGES: usize = 1024;
 /// The embedded backend of one run.
 pub(super) struct Dispatcher {
     journal: Journal,
-    clock: Arc<dyn Clock>,
+    time: RunClock,
     services: Arc<Services>,
     info: Arc<RunInfo>,
     pub(super) bus: EventBus,
@@ -49,9 +55,7 @@ pub(super) struct Dispatcher {
     pub(super) waits: bool,
     tasks: TaskScope,
     running: HashMap<OpKey, Running>,
-    timers: BTreeMap<(u64, u64), OpKey>,
-    timer_keys: HashMap<OpKey, (u64, u64)>,
-    timer_serial: u64,
+    timers: Timers,
     settled: VecDeque<(OpKey, Settled)>,
     /// Attempts that must be on disk as started before they start.
     held: Vec<(OpKey, TaskCall)>,
@@ -61,8 +65,7 @@ pub(super) struct Dispatcher {
     ledger: Ledger,
     saves: (mpsc::Sender<Save>, mpsc::Receiver<Save>),
     progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
-    begun: Instant,
-    elapsed_before: u64,
+    following: Following,
     broken: Option<StoreError>,
 }
 
@@ -71,6 +74,10 @@ struct Running {
     attempt: u32,
     fingerprint: Hash,
     cancel: CancellationToken,
+    /// Ends it as if its time were over.
+    overdue: CancellationToken,
+    /// Where it waits to be stopped, in a replay: kept until it is.
+    cut: Option<oneshot::Sender<()>>,
     effects: Option<EffectPort>,
 }
 
@@ -78,13 +85,15 @@ struct Running {
 enum Settled {
     Ended(Box<AttemptEnd>),
     Skipped(String),
-    Unparked,
+    Fired,
 }
 
 /// Something that happened and is to be appended.
 enum Happened {
     Told(Fact),
     Saved(Fact, oneshot::Sender<()>),
+    /// An attempt that begins when its turn has come.
+    Begun(OpKey, TaskCall),
 }
 
 impl Dispatcher {
@@ -98,11 +107,14 @@ impl Dispatcher {
         stop: CancellationToken,
         attempts: Attempts,
         ledger: Ledger,
-        elapsed_before: u64,
+        records: &[Record],
     ) -> Self {
+        let mut time = RunClock::new(clock, records.last().map_or(0, |record| record.elapsed_ms));
+        let moments = services.tape.as_ref().map(|tape| tape.moments()).unwrap_or_default();
+        let following = Following::of(moments, records, &mut time);
         Self {
-            journal: Journal::new(log),
-            clock,
+            journal: Journal::new(log, services.tape.clone()),
+            time,
             services,
             info,
             bus,
@@ -111,9 +123,7 @@ impl Dispatcher {
             waits: false,
             tasks: TaskScope::default(),
             running: HashMap::new(),
-            timers: BTreeMap::new(),
-            timer_keys: HashMap::new(),
-            timer_serial: 0,
+            timers: Timers::default(),
             settled: VecDeque::new(),
             held: Vec::new(),
             delivered: VecDeque::new(),
@@ -122,23 +132,25 @@ impl Dispatcher {
             ledger,
             saves: mpsc::channel(MESSAGES),
             progress: mpsc::channel(MESSAGES),
-            begun: Instant::now(),
-            elapsed_before,
+            following,
             broken: None,
         }
     }
 
     /// The run's elapsed milliseconds.
     pub(super) fn elapsed_ms(&self) -> u64 {
-        self.elapsed_before + u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.time.now().elapsed_ms
     }
 
-    /// Appends facts and makes them durable, with all that was appended before, then tells the observers.
-    pub(super) async fn record(&mut self, facts: Vec<Fact>) -> Result<(), StoreError> {
-        self.journal.gather(self.clock.now(), self.elapsed_ms(), facts, Vec::new())?;
+    /// Appends a fact and makes it durable, with all that was appended before, then tells the observers. Gives the run's elapsed
+    /// milliseconds that were recorded with it.
+    pub(super) async fn record(&mut self, fact: Fact) -> Result<u64, StoreError> {
+        self.take_turn(&fact);
+        let time = self.time.now();
+        self.journal.gather(time, vec![fact], Vec::new())?;
         self.settle().await?;
         self.bus.flush();
-        Ok(())
+        Ok(time.elapsed_ms)
     }
 
     /// Waits until everything that was appended is durable, and tells of it.
@@ -171,12 +183,19 @@ impl Dispatcher {
     }
 
     /// What went wrong with observers.
-    pub(super) async fn finish(self) -> Vec<String> {
-        self.bus.finish().await
+    pub(super) async fn finish(mut self) -> Vec<String> {
+        let mut notes = self.following.notes();
+        notes.extend(self.bus.finish().await);
+        notes
+    }
+
+    /// The number of the physical attempt that does an operation.
+    fn attempt_of(&self, key: &OpKey) -> u32 {
+        key.turn + self.ahead.get(&key.path).copied().unwrap_or(0)
     }
 
     fn launch(&mut self, key: OpKey, call: TaskCall) {
-        let attempt = key.turn + self.ahead.get(&key.path).copied().unwrap_or(0);
+        let attempt = self.attempt_of(&key);
         let started = Fact::AttemptStarted {
             path: key.path.clone(),
             attempt,
@@ -184,10 +203,11 @@ impl Dispatcher {
             fingerprint: call.fingerprint,
         };
         let cancel = CancellationToken::new();
-        let running =
-            Running { attempt, fingerprint: call.fingerprint, cancel: cancel.clone(), effects: None };
+        let overdue = CancellationToken::new();
+        let fingerprint = call.fingerprint;
+        let running = Running { attempt, fingerprint, cancel, overdue, cut: None, effects: None };
         self.running.insert(key.clone(), running);
-        match self.journal.append(self.clock.now(), self.elapsed_ms(), vec![started]) {
+        match self.journal.append(self.time.now(), vec![started]) {
             Ok(records) => records.into_iter().for_each(|r| self.bus.fact(r)),
             Err(error) => self.broken = Some(error),
         }
@@ -221,7 +241,8 @@ impl Dispatcher {
                 ProgressPort::detached()
             },
             cancel: running.cancel.clone(),
-            now: self.clock.now(),
+            overdue: running.overdue.clone(),
+            now: self.time.now().at,
             key: key.clone(),
         };
         self.tasks.spawn(key, execute(attempt, call));
@@ -232,6 +253,7 @@ impl Dispatcher {
         let attempt = running.as_ref().map_or(key.turn, |r| r.attempt);
         if let Some(effects) = running.as_ref().and_then(|r| r.effects.as_ref()) {
             effects.account(&mut end);
+            self.following.complete(key, &mut end, effects);
             if end.put_back {
                 let (unsaved, done) = effects.leave();
                 all.extend(unsaved.map(|done| Happened::Told(effect_done(key, attempt, done))));
@@ -248,7 +270,7 @@ impl Dispatcher {
     fn settled(&mut self, key: &OpKey, settled: Settled, all: &mut Vec<Happened>) {
         match settled {
             Settled::Ended(end) => self.ended(key, *end, all),
-            Settled::Unparked => {
+            Settled::Fired => {
                 let (path, turn, role) = (key.path.clone(), key.turn, key.role);
                 all.push(Happened::Told(Fact::TimerFired { path, turn, role }));
             }
@@ -259,65 +281,16 @@ impl Dispatcher {
         }
     }
 
-    fn saved(save: Save) -> Happened {
+    fn saved(&mut self, save: Save, all: &mut Vec<Happened>) {
         let Save { key, attempt, what, reply } = save;
         let fact = match what {
+            Saved::Missing => return self.miss(key, reply),
             Saved::Effect(effect) => effect_done(&key, attempt, effect),
             Saved::Reserved(ordinal, spend) => {
                 Fact::SpendReserved { path: key.path, attempt, turn: key.turn, ordinal, spend }
             }
         };
-        Happened::Saved(fact, reply)
-    }
-
-    fn due_timer(&mut self) -> Option<Happened> {
-        let (&place, _) = self.timers.first_key_value()?;
-        if place.0 > self.elapsed_ms() {
-            return None;
-        }
-        let key = self.timers.remove(&place)?;
-        self.timer_keys.remove(&key);
-        Some(Happened::Told(Fact::TimerFired { path: key.path, turn: key.turn, role: key.role }))
-    }
-
-    /// Whether every answer has its question and fits it.
-    ///
-    /// # Errors
-    /// All that do not, a sentence each.
-    pub(super) fn check_answers(&self, answers: &BTreeMap<String, Value>) -> Result<(), String> {
-        let wrong: Vec<String> =
-            answers.iter().filter_map(|(path, answer)| self.waiting.check(path, answer).err()).collect();
-        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
-    }
-
-    /// Takes in an answer of a person.
-    ///
-    /// # Errors
-    /// A sentence when nothing waits there, or when the answer does not fit.
-    pub(super) fn answer(&mut self, path: &str, answer: Value) -> Result<(), String> {
-        match self.waiting.answer(path, answer)? {
-            (key, OnceAnswer::Ended(end)) => self.settled.push_back((key, Settled::Ended(end))),
-            (key, OnceAnswer::Rerun(call)) => self.start(key, Op::Task(call)),
-        }
-        Ok(())
-    }
-
-    /// Lets every parked account be used at once.
-    pub(super) fn unpark_all(&mut self) {
-        while let Some(key) = self.waiting.unparked(self.clock.now(), true) {
-            self.settled.push_back((key, Settled::Unparked));
-        }
-    }
-
-    /// Completes what waited for wall time.
-    fn wake(&mut self) {
-        let now = self.clock.now();
-        while let Some((key, end)) = self.waiting.overdue(now) {
-            self.settled.push_back((key, Settled::Ended(Box::new(end))));
-        }
-        while let Some(key) = self.waiting.unparked(now, false) {
-            self.settled.push_back((key, Settled::Unparked));
-        }
+        all.push(Happened::Saved(fact, reply));
     }
 
     /// Whether nothing is going on but deadlines.
@@ -325,30 +298,21 @@ impl Dispatcher {
         self.running.is_empty()
             && self.settled.is_empty()
             && self.journal.is_settled()
-            && self.timers.values().all(|key| key.role == OpRole::Deadline)
-    }
-
-    /// How long until something that waits for wall time is due.
-    fn until_due(&self) -> Option<Duration> {
-        let due = self.waiting.next_due()?.0.saturating_sub(self.clock.now().0);
-        Some(Duration::from_millis(u64::try_from(due).unwrap_or(0)))
+            && self.timers.are_deadlines()
+            && !self.following.order.is_holding()
     }
 
     /// Waits for something to happen, then takes whatever else has happened already.
     async fn happened(&mut self) -> Result<Vec<Happened>, Stop> {
-        let mut all = Vec::new();
+        let (mut all, mut ends, mut saves) = (Vec::new(), Vec::new(), Vec::new());
         if self.settled.is_empty() {
-            let until = self.timers.first_key_value().map_or(u64::MAX, |(place, _)| place.0);
-            let wait = Duration::from_millis(until.saturating_sub(self.elapsed_before));
-            let due = self.begun.checked_add(wait);
-            let outside = self.until_due().and_then(|wait| Instant::now().checked_add(wait));
-            let due = outside.map_or(due, |outside| Some(due.map_or(outside, |due| due.min(outside))));
+            let due = self.due();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(all),
                 batch = self.journal.durable() => self.tell(batch?),
-                (key, end) = self.tasks.next() => self.ended(&key, end, &mut all),
-                Some(save) = self.saves.1.recv() => all.push(Self::saved(save)),
+                ended = self.tasks.next() => ends.push(ended),
+                Some(save) = self.saves.1.recv() => saves.push(save),
                 Some(progress) = self.progress.1.recv() => self.bus.progress(progress),
                 () = sleep_until(due) => {}
             }
@@ -356,19 +320,43 @@ impl Dispatcher {
         while let Some((key, settled)) = self.settled.pop_front() {
             self.settled(&key, settled, &mut all);
         }
-        while let Some((key, end)) = self.tasks.try_next() {
+        ends.extend(std::iter::from_fn(|| self.tasks.try_next()));
+        saves.extend(std::iter::from_fn(|| self.saves.1.try_recv().ok()));
+        for (key, end) in ends {
+            if matches!(end.status, Status::TimedOut | Status::Cancelled) {
+                // It may have been cut off while it waited for this to be saved.
+                for save in saves.extract_if(.., |save| save.key == key) {
+                    self.saved(save, &mut all);
+                }
+            }
             self.ended(&key, end, &mut all);
         }
-        while let Ok(save) = self.saves.1.try_recv() {
-            all.push(Self::saved(save));
+        for save in saves {
+            self.saved(save, &mut all);
         }
-        while let Some(fired) = self.due_timer() {
-            all.push(fired);
+        while !self.following.order.is_kept()
+            && let Some(key) = self.timers.take_due(self.elapsed_ms())
+        {
+            self.settled(&key, Settled::Fired, &mut all);
         }
         while let Ok(progress) = self.progress.1.try_recv() {
             self.bus.progress(progress);
         }
         Ok(all)
+    }
+
+    /// Appends what happened, for the next commit; in a replay, what has its turn.
+    fn take_in(&mut self, happened: Vec<Happened>) -> Result<(), StoreError> {
+        if !self.following.is_on() {
+            return self.gather(happened);
+        }
+        for happened in happened {
+            self.following.arrive(happened);
+        }
+        if self.is_impatient() {
+            self.following.order.stall();
+        }
+        self.follow()
     }
 
     /// Appends what happened, for the next commit.
@@ -381,12 +369,30 @@ impl Dispatcher {
                     facts.push(fact);
                     replies.push(reply);
                 }
+                Happened::Begun(key, call) => self.launch(key, call),
             }
         }
         if facts.is_empty() {
             return Ok(());
         }
-        self.journal.gather(self.clock.now(), self.elapsed_ms(), facts, replies)
+        self.journal.gather(self.time.now(), facts, replies)
+    }
+
+    /// Stops an operation.
+    fn stop_now(&mut self, key: &OpKey) {
+        if self.waiting.remove(key) {
+            let error = StepError::new(ErrorKind::Cancelled, "it was stopped before anybody answered");
+            self.settled.push_back((key.clone(), Settled::Ended(Box::new(AttemptEnd::failed(error)))));
+        } else if key.role != OpRole::Attempt {
+            self.timers.stop(key);
+        } else if let Some(place) = self.held.iter().position(|(k, _)| k == key) {
+            self.held.remove(place);
+            let error = StepError::new(ErrorKind::Cancelled, "it was stopped before it started");
+            self.settled.push_back((key.clone(), Settled::Ended(Box::new(AttemptEnd::failed(error)))));
+        } else if let Some(running) = self.running.get(key) {
+            running.cancel.cancel();
+            self.tasks.abort(key);
+        }
     }
 
     async fn start_held(&mut self) -> Result<(), StoreError> {
@@ -408,35 +414,19 @@ impl Backend for Dispatcher {
             return;
         }
         match op {
+            Op::Task(call) if self.following.is_on() => self.following.arrive(Happened::Begun(key, call)),
             Op::Task(call) => self.launch(key, call),
             Op::Skip { reason } => self.settled.push_back((key, Settled::Skipped(reason))),
             Op::Settle(end) => self.settled.push_back((key, Settled::Ended(end))),
             Op::Ask(question) => self.waiting.ask(key, *question),
             Op::Park { until, message } => self.waiting.park(key, until, message),
-            Op::Timer { until_ms } => {
-                self.timer_serial += 1;
-                let place = (until_ms, self.timer_serial);
-                self.timer_keys.insert(key.clone(), place);
-                self.timers.insert(place, key);
-            }
+            Op::Timer { until_ms } => self.timers.start(key, until_ms),
         }
     }
 
     fn cancel(&mut self, key: &OpKey) {
-        if self.waiting.remove(key) {
-            let error = StepError::new(ErrorKind::Cancelled, "it was stopped before anybody answered");
-            self.settled.push_back((key.clone(), Settled::Ended(Box::new(AttemptEnd::failed(error)))));
-        } else if key.role != OpRole::Attempt {
-            if let Some(place) = self.timer_keys.remove(key) {
-                self.timers.remove(&place);
-            }
-        } else if let Some(place) = self.held.iter().position(|(k, _)| k == key) {
-            self.held.remove(place);
-            let error = StepError::new(ErrorKind::Cancelled, "it was stopped before it started");
-            self.settled.push_back((key.clone(), Settled::Ended(Box::new(AttemptEnd::failed(error)))));
-        } else if let Some(running) = self.running.get(key) {
-            running.cancel.cancel();
-            self.tasks.abort(key);
+        if !self.puts_off(key) {
+            self.stop_now(key);
         }
     }
 
@@ -456,34 +446,32 @@ impl Backend for Dispatcher {
                 continue;
             }
             self.start_held().await?;
-            self.wake();
+            if self.following.is_on() {
+                self.follow()?;
+            }
+            if !self.following.order.is_kept() {
+                self.wake();
+            }
             if self.is_idle()
                 && let Some(stop) = self.waiting.stop()
                 && !(self.waits && matches!(stop, Stop::Parked { .. }))
             {
                 return Err(stop);
             }
+            if self.is_stuck() {
+                self.following.order.stall();
+                self.follow()?;
+                continue;
+            }
             self.journal.commit();
             self.bus.flush();
             let happened = self.happened().await?;
-            self.gather(happened)?;
+            self.take_in(happened)?;
         }
     }
 
     fn progress(&mut self, progress: Vec<Progress>) {
-        let mut latest: HashSet<(StepPath, bool)> = HashSet::new();
-        let kept: Vec<Progress> = progress
-            .into_iter()
-            .rev()
-            .filter(|p| match p {
-                Progress::Group { path, .. } => latest.insert((path.clone(), false)),
-                Progress::GroupEnded { path, .. } => latest.insert((path.clone(), true)),
-                Progress::Text { .. } | Progress::Note { .. } | Progress::Usage { .. } => true,
-            })
-            .collect();
-        for progress in kept.into_iter().rev() {
-            self.bus.progress(progress);
-        }
+        self.bus.latest(progress);
     }
 }
 
@@ -497,12 +485,5 @@ fn effect_done(key: &OpKey, attempt: u32, done: DoneEffect) -> Fact {
         request: done.request,
         value: done.value,
         usage: done.usage,
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }

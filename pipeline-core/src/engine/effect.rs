@@ -14,7 +14,7 @@ use crate::fact::{AttemptEnd, Spend, Usage};
 use crate::path::{OpKey, StepPath};
 use crate::redact::{Flow, Redactor};
 use crate::schedule::BudgetAt;
-use crate::store::{Tape, TapedEffect};
+use crate::tape::{Came, Played, Tape, TapedEffect};
 use crate::usage::WorstCase;
 use crate::value::{Data, Hash, Value};
 
@@ -55,6 +55,8 @@ pub enum Saved {
     Effect(DoneEffect),
     /// The effect with this place is about to spend up to this much.
     Reserved(u32, Spend),
+    /// Nothing: the tape has no result here. Answered unless the attempt is cut off, as the recorded one may have been.
+    Missing,
 }
 
 /// What an attempt's effects may spend, and where they are taped.
@@ -96,6 +98,7 @@ struct EffectProgress {
     used: Usage,
     unsettled: Spend,
     put_back: bool,
+    has_missed: bool,
 }
 
 impl EffectPort {
@@ -246,12 +249,29 @@ impl EffectPort {
             return self.without_secrets(effect(ordinal).await);
         };
         let taped = TapedEffect { key: &journal.key, ordinal, name, request };
-        if let Some(value) = tape.play(&taped).await? {
-            return Ok(value);
+        match tape.play(&taped) {
+            Played::Result(result) => return result,
+            Played::Missing(miss) => {
+                self.save(Saved::Missing).await?;
+                return Err(self.missed(*miss));
+            }
+            Played::Differs(miss) => return Err(self.missed(*miss)),
+            Played::Nothing => {}
         }
+        let open = OpenTape { tape: &**tape, effect: Some(taped) };
         let result = self.without_secrets(effect(ordinal).await);
-        tape.record(&taped, &result).await?;
+        open.close(&result)?;
         result
+    }
+
+    fn missed(&self, miss: StepError) -> StepError {
+        self.0.progress.lock().has_missed = true;
+        miss
+    }
+
+    /// Whether an effect of this attempt was not on the tape.
+    pub(super) fn has_missed(&self) -> bool {
+        self.0.progress.lock().has_missed
     }
 
     /// What came from outside has no secret in it from here on, in no file and no message.
@@ -284,6 +304,27 @@ impl EffectPort {
         let save = Save { key: journal.key.clone(), attempt: journal.attempt, what, reply };
         journal.sender.send(save).await.map_err(|_| closed())?;
         saved.await.map_err(|_| closed())
+    }
+}
+
+/// An effect that is taped as cut off when its attempt is.
+struct OpenTape<'a> {
+    tape: &'a dyn Tape,
+    effect: Option<TapedEffect<'a>>,
+}
+
+impl OpenTape<'_> {
+    fn close(mut self, result: &Result<Value, StepError>) -> Result<(), StepError> {
+        self.effect.take().map_or(Ok(()), |effect| self.tape.record(&effect, Came::Result(result)))
+    }
+}
+
+impl Drop for OpenTape<'_> {
+    fn drop(&mut self) {
+        if let Some(effect) = self.effect.take() {
+            // A tape that cannot be written says so where the attempt's end is put on it.
+            let _ = self.tape.record(&effect, Came::CutOff);
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Attempt {
     pub(super) effects: EffectPort,
     pub(super) progress: ProgressPort,
     pub(super) cancel: CancellationToken,
+    /// Its time is over, whatever the clock says.
+    pub(super) overdue: CancellationToken,
     pub(super) now: Timestamp,
 }
 
@@ -42,7 +44,14 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
     let deadline = begun + limit;
     let (is_fallback, may_park) = (call.is_fallback, call.may_park);
     let redactor = Arc::clone(&attempt.services.redactor);
-    let mut end = match tokio::time::timeout_at(deadline, work(attempt, call, deadline)).await {
+    let overdue = attempt.overdue.clone();
+    let worked = tokio::select! {
+        biased;
+        worked = work(attempt, call, deadline) => Ok(worked),
+        () = tokio::time::sleep_until(deadline) => Err(()),
+        () = overdue.cancelled() => Err(()),
+    };
+    let mut end = match worked {
         Ok(Ok(Worked::Stale(now))) => lasting::stale(now),
         Ok(Ok(Worked::Done(output))) => AttemptEnd {
             status: if is_fallback && output.status == Status::Ok { Status::Degraded } else { output.status },
@@ -53,7 +62,7 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
             ..AttemptEnd::ok(Value::Null)
         },
         Ok(Err(error)) => AttemptEnd::failed(redactor.error(error)),
-        Err(_) => AttemptEnd::failed(
+        Err(()) => AttemptEnd::failed(
             StepError::new(ErrorKind::TimedOut, format!("it did not end within {limit:?}"))
                 .help("give it a longer `timeout`, or see why it hangs"),
         ),

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::clock::Timestamp;
 use crate::fact::{Fact, Record};
 use crate::store::{Commit, RunLog, StoreError};
+use crate::tape::{RunTime, Tape};
 
 /// The journal of one run, as the dispatcher writes it.
 pub(super) struct Journal {
     log: Box<dyn RunLog>,
+    /// Keeps when each fact was made.
+    tape: Option<Arc<dyn Tape>>,
     /// Appended, and not yet on its way to the disk.
     gathered: Batch,
     /// On its way to the disk.
@@ -28,29 +30,27 @@ pub(super) struct Batch {
 }
 
 impl Journal {
-    pub(super) fn new(log: Box<dyn RunLog>) -> Self {
-        Self { log, gathered: Batch::default(), committing: None }
+    pub(super) fn new(log: Box<dyn RunLog>, tape: Option<Arc<dyn Tape>>) -> Self {
+        Self { log, tape, gathered: Batch::default(), committing: None }
     }
 
     /// Appends facts that nobody waits for: they become durable with the next that somebody does.
-    pub(super) fn append(
-        &mut self,
-        at: Timestamp,
-        elapsed_ms: u64,
-        facts: Vec<Fact>,
-    ) -> Result<Vec<Arc<Record>>, StoreError> {
-        Ok(self.log.append(at, elapsed_ms, facts)?.into_iter().map(Arc::new).collect())
+    pub(super) fn append(&mut self, time: RunTime, facts: Vec<Fact>) -> Result<Vec<Arc<Record>>, StoreError> {
+        let records = self.log.append(time.at, time.elapsed_ms, facts)?;
+        if let Some(tape) = &self.tape {
+            records.iter().try_for_each(|record| tape.made(record))?;
+        }
+        Ok(records.into_iter().map(Arc::new).collect())
     }
 
     /// Appends facts that [`Journal::durable`] gives back.
     pub(super) fn gather(
         &mut self,
-        at: Timestamp,
-        elapsed_ms: u64,
+        time: RunTime,
         facts: Vec<Fact>,
         replies: Vec<oneshot::Sender<()>>,
     ) -> Result<(), StoreError> {
-        let records = self.append(at, elapsed_ms, facts)?;
+        let records = self.append(time, facts)?;
         self.gathered.records.extend(records);
         self.gathered.replies.extend(replies);
         Ok(())

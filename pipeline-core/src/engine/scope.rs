@@ -78,7 +78,7 @@ impl TaskScope {
 
 fn broken(error: JoinError) -> AttemptEnd {
     if error.is_cancelled() {
-        return AttemptEnd::failed(StepError::new(ErrorKind::Cancelled, "it was stopped"));
+        return AttemptEnd::stopped();
     }
     let words = error.try_into_panic().map_or_else(|e| e.to_string(), |panic| panic_words(panic.as_ref()));
     let error = StepError::new(ErrorKind::Panicked, format!("the step's code panicked: {words}"));

@@ -65,6 +65,18 @@ impl Waiting {
         self.parked.remove(&place).map(|(key, _)| key)
     }
 
+    /// Lets this account be used again; false when it is not waited for.
+    pub(super) fn unpark(&mut self, key: &OpKey) -> bool {
+        let place = self.parked.iter().find(|(_, (k, _))| k == key).map(|(place, _)| *place);
+        place.is_some_and(|place| self.parked.remove(&place).is_some())
+    }
+
+    /// Ends this question as one that nobody answered in time; `None` when it has all the time.
+    pub(super) fn give_up(&mut self, key: &OpKey) -> Option<AttemptEnd> {
+        self.questions.get(key)?.until?;
+        self.questions.remove(key).map(unanswered)
+    }
+
     /// When something that waits will be due.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         let parked = self.parked.keys().next().map(|(until, _)| *until);

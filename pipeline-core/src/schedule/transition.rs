@@ -48,9 +48,8 @@ pub(super) fn check(key: &OpKey, state: OpState, result: &OpResult) -> Result<()
     let legal = match (state, result) {
         (OpState::Attempt, OpResult::Ended(_))
         | (OpState::Skip, OpResult::Skipped)
-        | (OpState::Timer, OpResult::Fired)
-        // It was stopped by what was recorded together with it.
-        | (OpState::Unknown, OpResult::Fired) => true,
+        // A timer that does not run any more was stopped by what was recorded together with it.
+        | (OpState::Timer | OpState::Unknown, OpResult::Fired) => true,
         (OpState::Unknown | OpState::Attempt | OpState::Skip | OpState::Timer, _) => false,
     };
     if legal {

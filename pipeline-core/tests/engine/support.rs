@@ -20,6 +20,7 @@ use pipeline_core::store::{
     CheckpointStore, Commit, Manifest, OpenedRun, OutputWriter, RunLog, RunSummary, StoreError, StoredRun,
     StoredSources,
 };
+use pipeline_core::tape::Tape;
 use pipeline_core::tool::{Tool, ToolSource, ToolSpec};
 use pipeline_core::value::{Data, Hash, Value};
 use serde::Deserialize;
@@ -33,6 +34,8 @@ pub struct Probe {
     dropped: AtomicUsize,
     /// Cents that services billed.
     pub billed: AtomicUsize,
+    /// Not 0: steps take other times than they are told, and shorter ones.
+    pace: u64,
 }
 
 impl Probe {
@@ -42,6 +45,16 @@ impl Probe {
 
     pub fn running(&self) -> usize {
         self.running.load(Ordering::SeqCst)
+    }
+
+    pub fn at(pace: u64) -> Self {
+        Self { pace, ..Self::default() }
+    }
+
+    fn paced(&self, ms: u64, at: &str) -> Duration {
+        let hash = Hash::of(&(self.pace, at)).to_string();
+        let share = u64::from_str_radix(&hash[..4], 16).unwrap_or(0) % 100;
+        Duration::from_millis(if self.pace == 0 { ms } else { ms * share / 100 })
     }
 
     /// Paths of all attempts that began, in order.
@@ -88,6 +101,8 @@ struct Work {
     set: BTreeMap<String, Value>,
     /// How many inner effects it does, one after the other.
     inner: u32,
+    /// How long each of them takes.
+    inner_ms: u64,
     /// It fails after this inner effect.
     fail_after_effect: Option<u32>,
 }
@@ -146,7 +161,7 @@ impl Step for WorkStep {
         self.0.peak.fetch_max(running, Ordering::SeqCst);
         let _guard = Guard(Arc::clone(&self.0));
         if let Some(ms) = work.ms {
-            tokio::time::sleep(Duration::from_millis(ms)).await;
+            tokio::time::sleep(self.0.paced(ms, cx.key.path.as_str())).await;
         }
         if work.hang {
             std::future::pending::<()>().await;
@@ -158,6 +173,9 @@ impl Step for WorkStep {
             let probe = Arc::clone(&self.0);
             let effect = async move {
                 probe.started.lock().push(path);
+                if work.inner_ms > 0 {
+                    tokio::time::sleep(Duration::from_millis(work.inner_ms)).await;
+                }
                 Ok(Value::from(index))
             };
             sum.push(cx.effect("inner", &Value::from(index), effect).await?.into_json());
@@ -346,6 +364,7 @@ pub struct World {
     pub limits: Budget,
     pub sources: MemorySources,
     pub clock: Arc<dyn Clock>,
+    pub tape: Option<Arc<dyn Tape>>,
 }
 
 impl Default for World {
@@ -358,6 +377,7 @@ impl Default for World {
             limits: Budget::default(),
             sources: MemorySources::default(),
             clock: Arc::new(FixedClock),
+            tape: None,
         }
     }
 }
@@ -380,8 +400,10 @@ impl World {
 
     pub fn engine(&self) -> Engine {
         let outputs = Arc::clone(&self.files) as Arc<dyn OutputWriter>;
+        let mut services = Services::new(self.catalog(), Arc::new(NoTools), outputs);
+        services.tape.clone_from(&self.tape);
         Engine {
-            services: Arc::new(Services::new(self.catalog(), Arc::new(NoTools), outputs)),
+            services: Arc::new(services),
             store: Arc::new(self.store.clone()),
             clock: Arc::clone(&self.clock),
         }
@@ -441,6 +463,7 @@ impl World {
             sources: self.sources.clone(),
             limits: self.limits.clone(),
             clock: Arc::clone(&self.clock),
+            tape: self.tape.clone(),
             probe: Arc::new(Probe {
                 billed: AtomicUsize::new(self.probe.billed.load(Ordering::SeqCst)),
                 ..Probe::default()

@@ -4,6 +4,7 @@
 //! One step at a time has a session: whoever else wants it waits. Must not know how models are called.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::fact::Usage;
@@ -21,6 +22,10 @@ const CONTEXT: u64 = 150_000;
 
 /// Characters that are left of a turn that is left out.
 const DIGEST: usize = 160;
+
+/// How often, and how many times, a replay looks for the turns that the recorded step saw.
+const LOOK: Duration = Duration::from_millis(10);
+const LOOKS: u32 = 200;
 
 /// A session that is taken for one turn.
 pub(super) struct Turn {
@@ -114,14 +119,23 @@ impl Turn {
         this_run_only: bool,
     ) -> Result<Self, StepError> {
         cx.progress.note(&format!("session {name}"));
-        let lease = store(cx)?.lease(stored).await?;
+        let mut lease = store(cx)?.lease(stored).await?;
         let own = cx.idempotency_key();
-        let turns = &lease.session().turns;
         // Recorded, so that an attempt that comes back after a crash sees what it saw: not its own turn, nor later ones.
-        let seen = turns.iter().take_while(|t| t.key != own).count();
+        let seen = lease.session().turns.iter().take_while(|t| t.key != own).count();
         let request = json!({ "session": name });
         let seen = cx.effect("session", &request, async { Ok(json!({ "turns": seen })) }).await?;
         let seen = seen.json()["turns"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        for _ in 0..LOOKS {
+            if lease.session().turns.len() >= seen {
+                break;
+            }
+            // In a replay another step was to come first.
+            drop(lease);
+            tokio::time::sleep(LOOK).await;
+            lease = store(cx)?.lease(stored).await?;
+        }
+        let turns = &lease.session().turns;
         let of_this_run = format!("{}/", cx.run.id);
         let counts = |t: &&SessionTurn| !this_run_only || t.key.starts_with(&of_this_run);
         let before = turns.iter().take(seen).filter(counts).cloned().collect();
@@ -194,12 +208,19 @@ impl Turn {
         };
         let number = self.before.len() + 1;
         let request = json!({ "session": self.name, "turn": number });
+        let mut turn = Some(turn);
         let add = async {
-            self.lease.append(turn, BTreeMap::new()).await?;
+            if let Some(turn) = turn.take() {
+                self.lease.append(turn, BTreeMap::new()).await?;
+            }
             Ok(json!({ "turn": number }))
         };
         cx.effect("session turn", &request, add).await?;
-        Ok(())
+        match turn {
+            // A tape has answered: the next turn must find this one all the same.
+            Some(turn) => self.lease.append(turn, BTreeMap::new()).await,
+            None => Ok(()),
+        }
     }
 }
 
