@@ -418,7 +418,7 @@ impl Backend for Dispatcher {
             Op::Task(call) => self.launch(key, call),
             Op::Skip { reason } => self.settled.push_back((key, Settled::Skipped(reason))),
             Op::Settle(end) => self.settled.push_back((key, Settled::Ended(end))),
-            Op::Ask(question) => self.waiting.ask(key, *question),
+            Op::Ask(question) => self.ask(key, *question),
             Op::Park { until, message } => self.waiting.park(key, until, message),
             Op::Timer { until_ms } => self.timers.start(key, until_ms),
         }

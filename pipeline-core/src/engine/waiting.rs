@@ -65,6 +65,11 @@ impl Waiting {
         self.parked.remove(&place).map(|(key, _)| key)
     }
 
+    /// The question that is asked at a place.
+    pub(super) fn question(&self, path: &str) -> Option<(&OpKey, &Question)> {
+        self.questions.iter().find(|(key, _)| key.path.as_str() == path)
+    }
+
     /// Lets this account be used again; false when it is not waited for.
     pub(super) fn unpark(&mut self, key: &OpKey) -> bool {
         let place = self.parked.iter().find(|(_, (k, _))| k == key).map(|(place, _)| *place);
@@ -114,7 +119,7 @@ impl Waiting {
     /// # Errors
     /// A sentence when nothing waits there, or when it does not fit.
     pub(super) fn check(&self, path: &str, answer: &Value) -> Result<(), String> {
-        if let Some((_, question)) = self.questions.iter().find(|(k, _)| k.path.as_str() == path) {
+        if let Some((_, question)) = self.question(path) {
             return question.fits(answer).map_err(|why| format!("`{path}`: {why}"));
         }
         if !self.once.keys().any(|k| k.path.as_str() == path) {
@@ -132,7 +137,7 @@ impl Waiting {
     /// As [`Waiting::check`].
     pub(super) fn answer(&mut self, path: &str, answer: Value) -> Result<(OpKey, OnceAnswer), String> {
         self.check(path, &answer)?;
-        if let Some(key) = self.questions.keys().find(|k| k.path.as_str() == path).cloned() {
+        if let Some(key) = self.question(path).map(|(key, _)| key.clone()) {
             self.questions.remove(&key);
             return Ok((key, OnceAnswer::Ended(Box::new(AttemptEnd::ok(answer)))));
         }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pipeline_core::clock::{Clock, Timestamp};
+use pipeline_core::engine::RunControl;
 use pipeline_core::error::{ErrorKind, StepError};
-use pipeline_core::fact::Record;
+use pipeline_core::fact::{Record, RunStatus};
 use pipeline_core::store::StoreError;
 use pipeline_core::tape::{Came, Moment, Played, Tape, TapedEffect};
 use pipeline_core::value::Value;
@@ -16,13 +17,14 @@ use tokio::time::Instant;
 use super::support::{Probe, World, line};
 
 type Place = (String, u32, u32);
+/// Its request and its result; no result for an effect that was cut off.
+type Taped = (Value, Option<Result<Value, StepError>>);
 
 /// A tape in memory.
 #[derive(Clone, Default)]
 struct MemoryTape {
     replays: bool,
-    /// Requests and results; no result for an effect that was cut off.
-    effects: Arc<Mutex<HashMap<Place, (Value, Option<Result<Value, StepError>>)>>>,
+    effects: Arc<Mutex<HashMap<Place, Taped>>>,
     moments: Arc<Mutex<Vec<Moment>>>,
 }
 
@@ -141,7 +143,7 @@ proptest! {
         most in 1_u32..12,
     ) {
         let items = serde_json::to_string(&turns).unwrap();
-        let text = format!(r#"
+        let text = format!(r"
 workflow:
   name: t
   variables: {{n: 0}}
@@ -173,12 +175,12 @@ workflow:
       max_iterations: 5
       steps: [{{name: at, type: work, ms: 9, value: '{{{{ now() }}}}'}}]
     - {{name: end, type: work, value: '{{{{ now() }}}} {{{{ steps.fan }}}}'}}
-"#);
+");
         run(assert_replayed(&text, 0..=3));
     }
 }
 
-const TEXT: &str = r#"
+const TEXT: &str = r"
 workflow:
   name: t
   steps:
@@ -199,7 +201,7 @@ workflow:
           retry: {max_attempts: 2, base_delay: 5ms, on: [server]}
     - {name: word, type: work, calls: [[2, 3]], value: '{{ now() }}', continue_on_error: true}
     - {name: end, type: work, inner: 1, value: '{{ now() }} {{ steps.fan }}'}
-"#;
+";
 
 /// What a run with `text` makes of a tape, a day later; it must come to its end.
 async fn replay(tape: &MemoryTape, text: &str) -> (World, pipeline_core::engine::RunReport) {
@@ -283,4 +285,47 @@ async fn n13_a_replay_that_is_cut_goes_on_in_the_order_of_the_tape() {
         };
         assert_eq!(ends(facts(&replayed)), ends(facts(&recorded)), "cut at {cut}");
     }
+}
+
+const ASKS: &str = r"
+workflow:
+  name: t
+  steps:
+    - name: both
+      type: parallel
+      branches:
+        people:
+          - {name: go, type: approval, message: 'Ship?', choices: ['yes', 'no']}
+          - {name: after, type: work, value: '{{ steps.go }} at {{ now() }}'}
+        machine:
+          - {name: busy, type: work, ms: 50}
+    - {name: late, type: approval, message: 'Still there?', timeout: 1h, default: nobody}
+";
+
+/// Naive: a replay stops where the recording stopped, and asks what was answered.
+#[tokio::test(start_paused = true)]
+async fn n13_what_people_answered_or_did_not_is_replayed_and_another_question_is_asked() {
+    let mut tape = MemoryTape::default();
+    let paused = world(&tape, 1_700_000_000_000, 0);
+    assert_eq!(paused.run(ASKS).await.status, RunStatus::Paused);
+    let total = paused.store.records.lock().len();
+    let answered = paused.cut(total);
+    let answers = std::iter::once(("both/people/go".to_owned(), Value::from("yes"))).collect();
+    let control = RunControl { answers, ..RunControl::default() };
+    let stopped = answered.resume_with(ASKS, control).await.unwrap();
+    assert_eq!(stopped.status, RunStatus::Paused, "the second question");
+    tokio::time::advance(std::time::Duration::from_hours(2)).await;
+    let total = answered.store.records.lock().len();
+    let ended = answered.cut(total);
+    assert_eq!(ended.resume(ASKS).await.status, RunStatus::Ok);
+    let own = |records: &[Record]| {
+        let lines = lines(records).into_iter();
+        lines.filter(|l| !l.contains("RunPaused") && !l.contains("RunResumed")).collect::<Vec<_>>()
+    };
+    tape.replays = true;
+    let (replayed, report) = replay(&tape, ASKS).await;
+    assert_eq!((report.status, report.warnings), (RunStatus::Ok, vec![]));
+    assert_eq!(own(&replayed.store.records.lock()), own(&ended.store.records.lock()));
+    let (_, report) = replay(&tape, &ASKS.replace("Ship?", "Sink?")).await;
+    assert_eq!(report.status, RunStatus::Paused);
 }

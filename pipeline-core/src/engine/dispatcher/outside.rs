@@ -4,15 +4,31 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use tokio::time::{Duration, Instant};
 
 use super::{Dispatcher, Settled};
 use crate::engine::backend::Backend;
 use crate::engine::waiting::OnceAnswer;
-use crate::schedule::Op;
+use crate::fact::AttemptEnd;
+use crate::path::OpKey;
+use crate::schedule::{Op, Question};
+use crate::tape::{Came, Played, TapedEffect};
 use crate::value::Value;
 
 impl Dispatcher {
+    /// Asks a person, or the tape that has the answer.
+    pub(super) fn ask(&mut self, key: OpKey, question: Question) {
+        let request = request(&question);
+        match self.services.tape.as_ref().map(|tape| tape.play(&taped(&key, &request))) {
+            Some(Played::Result(Ok(answer))) => {
+                let end = Box::new(AttemptEnd::ok(answer));
+                self.settled.push_back((key, Settled::Ended(end)));
+            }
+            _ => self.waiting.ask(key, question),
+        }
+    }
+
     /// Whether every answer has its question and fits it.
     ///
     /// # Errors
@@ -28,6 +44,13 @@ impl Dispatcher {
     /// # Errors
     /// A sentence when nothing waits there, or when the answer does not fit.
     pub(in crate::engine) fn answer(&mut self, path: &str, answer: Value) -> Result<(), String> {
+        self.waiting.check(path, &answer)?;
+        if let Some((key, question)) = self.waiting.question(path)
+            && let Some(tape) = &self.services.tape
+        {
+            let came = Ok(answer.clone());
+            tape.record(&taped(key, &request(question)), Came::Result(&came)).map_err(|e| e.message)?;
+        }
         match self.waiting.answer(path, answer)? {
             (key, OnceAnswer::Ended(end)) => self.settled.push_back((key, Settled::Ended(end))),
             (key, OnceAnswer::Rerun(call)) => self.start(key, Op::Task(call)),
@@ -65,4 +88,13 @@ impl Dispatcher {
         });
         timer.into_iter().chain(outside).min()
     }
+}
+
+/// A question as an effect: what the answer depends on.
+fn request(question: &Question) -> Value {
+    json!({ "message": question.message, "choices": question.choices })
+}
+
+fn taped<'a>(key: &'a OpKey, request: &'a Value) -> TapedEffect<'a> {
+    TapedEffect { key, ordinal: 0, name: "answer", request }
 }
