@@ -7,6 +7,7 @@
 
 mod line;
 mod options;
+mod programs;
 mod sweep;
 mod verdict;
 mod invocation;

@@ -15,6 +15,7 @@ use pipeline_core::step::StepContext;
 use serde_json::{Value, json};
 
 use crate::claude_cli::options::{self, Options, Session};
+use crate::claude_cli::programs;
 use crate::secret::Secret;
 
 /// Most bytes that one call sends.
@@ -72,6 +73,9 @@ impl Invocation {
     /// `Invalid`, `Unsupported`, `Denied`, `TooLarge` or `Budget`, before anything is started.
     pub fn new(request: &ModelRequest, cx: &StepContext, given: Given<'_>) -> Result<Self, StepError> {
         let options = Options::read(&request.agent, given.hook_program)?;
+        for (who, words) in programs::named(&request.agent) {
+            cx.run.permissions.check_program(&who, &words)?;
+        }
         refuse_what_it_cannot(request)?;
         let cwd = directory(request, cx, &options)?;
         let mut args = base_args(&options);

@@ -320,3 +320,61 @@ async fn it_tells_its_version() {
         ClaudeCli::new(ClaudeCliSettings { executable: Some("/bin/true".into()), ..fake.settings.clone() });
     assert_eq!(other.version(&env).await.unwrap_err().kind, ErrorKind::Environment);
 }
+
+/// Naive: only what this program starts itself is checked, and a file hands the agent what it may not start.
+#[tokio::test]
+async fn what_the_agent_is_told_to_start_needs_leave() {
+    let server = json!({"command": "mcp", "args": ["--root", "x"]});
+    let hook = json!({"PreToolUse": [{"matcher": "Bash", "hooks": [{"command": "check it"}]}]});
+    // The options, a rule that allows what they name, and one that does not.
+    let cases = [
+        (json!({"mcp_servers": {"s": server}}), "mcp --root", "mcp --other"),
+        (json!({"mcp_config": {"mcpServers": {"s": server}}}), "mcp", "/usr/bin/mcp"),
+        (json!({"mcp_config": [json!({"mcpServers": {"s": server}}).to_string()]}), "mcp", "git"),
+        (json!({"mcp_config": "servers.json"}), "servers.json", "mcp"),
+        (json!({"hooks": hook}), "sh -c", "check"),
+    ];
+    for (options, enough, too_little) in cases {
+        for (rules, is_allowed) in [(vec![], false), (vec![too_little], false), (vec![enough], true)] {
+            let mut fake = fake();
+            fake.shell = rules.iter().map(|rule| (*rule).to_owned()).collect();
+            match fake.ask(&with(options.clone())).await {
+                Ok(_) => assert!(is_allowed, "{options} with {rules:?}"),
+                Err(error) => {
+                    assert!(!is_allowed, "{options} with {rules:?}: {error:?}");
+                    assert_eq!(error.kind, ErrorKind::Denied, "{options}: {error:?}");
+                    assert!(error.help.unwrap().contains("permissions"), "{options}");
+                    assert!(fake.file("args").is_empty(), "{options}: nothing was started");
+                }
+            }
+        }
+    }
+    // Hooks that have names, and servers that are elsewhere, start nothing that a file names.
+    let mut fake = fake();
+    fake.shell = Vec::new();
+    let harmless = json!({"mcp_servers": {"far": {"type": "http", "url": "http://127.0.0.1:1/mcp"}}});
+    fake.ask(&with(harmless)).await.unwrap();
+}
+
+/// Naive: a file names an executable, and it is started because it is called `claude`.
+#[tokio::test]
+async fn an_executable_that_a_file_names_needs_leave_and_one_of_the_person_does_not() {
+    for (is_named_by_file, is_allowed) in [(true, true), (true, false), (false, false)] {
+        let mut fake = fake();
+        fake.settings.is_named_by_file = is_named_by_file;
+        let path = fake.settings.executable.as_ref().unwrap().display().to_string();
+        fake.shell = if is_allowed { vec![path.clone()] } else { vec!["claude".to_owned()] };
+        match fake.ask(&asking("hi")).await {
+            Ok(answer) => {
+                assert!(is_allowed || !is_named_by_file);
+                assert_eq!(answer.text, "ok");
+            }
+            Err(error) => {
+                assert!(is_named_by_file && !is_allowed, "{error:?}");
+                assert_eq!(error.kind, ErrorKind::Denied);
+                assert!(error.message.contains(&path), "{error:?}");
+                assert!(fake.file("args").is_empty(), "nothing was started");
+            }
+        }
+    }
+}

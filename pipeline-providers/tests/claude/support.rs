@@ -33,6 +33,8 @@ impl Clock for Noon {
 pub struct Fake {
     pub dir: tempfile::TempDir,
     pub settings: ClaudeCliSettings,
+    /// What `permissions.shell` of the run allows.
+    pub shell: Vec<String>,
 }
 
 /// What the stand-in was given.
@@ -61,7 +63,7 @@ impl Fake {
             clock: Arc::new(Noon),
             ..ClaudeCliSettings::default()
         };
-        Self { dir, settings }
+        Self { dir, settings, shell: vec!["*".to_owned()] }
     }
 
     pub fn provider(&self) -> ClaudeCli {
@@ -76,6 +78,7 @@ impl Fake {
     pub fn attempt(&self, run: &str, attempt: u32) -> StepContext {
         let mut cx = context(run, "ask", 1, attempt);
         let mut info = RunInfo::clone(&cx.run);
+        info.permissions.shell.clone_from(&self.shell);
         info.dirs.workspace = self.dir.path().join("w");
         info.dirs.working = self.dir.path().to_path_buf();
         info.dirs.run = self.dir.path().join("run");
