@@ -131,6 +131,8 @@ impl App {
     fn redactor(&self, plan: &Plan, keys: &Map<String, Value>) -> Result<Redactor, Failure> {
         let entries = plan.providers().iter().chain(self.settings.config.providers.values());
         let mut names: Vec<String> = entries.flat_map(wiring::secrets_of).collect();
+        let readable = plan.pipelines().flat_map(|pipeline| &pipeline.env);
+        names.extend(readable.filter(|name| Settings::sounds_secret(name)).cloned());
         names.extend(wiring::secrets_of_tools(keys).map_err(Failure::usage)?);
         names.extend(
             Settings::credentials().iter().flat_map(|(_, names)| *names).map(|name| (*name).to_owned()),

@@ -325,13 +325,16 @@ impl Settings {
         Ok(runs.zip(days).map(|(keep, days)| Retention { keep: keep as usize, days }))
     }
 
+    /// Whether the value of a variable of that name must not be stored or shown.
+    pub fn sounds_secret(name: &str) -> bool {
+        name.to_ascii_uppercase().split('_').any(|word| SECRET_WORDS.contains(&word))
+    }
+
     /// Values that must not be stored or shown: of variables that are credentials, and of all whose names sound like it.
     pub fn secrets(&self) -> Vec<&str> {
-        let sounds_secret =
-            |name: &str| name.to_ascii_uppercase().split('_').any(|word| SECRET_WORDS.contains(&word));
         self.variables
             .iter()
-            .filter(|(name, _)| sounds_secret(name))
+            .filter(|(name, _)| Self::sounds_secret(name))
             .map(|(_, value)| value.as_str())
             .collect()
     }

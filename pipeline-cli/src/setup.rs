@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use pipeline_core::engine::RunSetup;
 use pipeline_core::plan::{Budget, Inputs};
+use pipeline_core::redact;
 use pipeline_core::schedule::LastingVariables;
 use pipeline_core::step::{self, RunDirs, RunInfo};
 use pipeline_core::store::Manifest;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::{Limits, Permissions};
 use crate::exit::Failure;
+use crate::settings::Settings;
 use crate::taping::Taping;
 
 /// What the composition root stores in a run.
@@ -43,8 +45,11 @@ pub struct Kept {
     /// Variables of scope `session`, as they were when the run began.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lasting: LastingVariables,
-    /// Values of the variables that the pipeline may read.
+    /// Values of the variables that the pipeline may read, without those that are secret.
     pub env: BTreeMap<String, String>,
+    /// Names of the secret ones that were set. Their values are nowhere stored: each process reads them again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_env: Vec<String>,
     /// The file of mock rules.
     pub mock_rules: Option<RulesText>,
     /// What is invented follows from it.
@@ -125,7 +130,32 @@ impl Kept {
         }
     }
 
-    /// What the engine is given for the run of `manifest`, whose own directory is `run_dir`.
+    /// Gives the run leave to read these variables.
+    pub fn let_read(&mut self, names: &[String], settings: &Settings) {
+        self.env = settings.select(names);
+        self.secret_env = self.env.keys().filter(|name| Settings::sounds_secret(name)).cloned().collect();
+        self.env.retain(|name, _| !self.secret_env.contains(name));
+    }
+
+    /// Puts the values of secret variables, as they are now, into what the engine is given.
+    ///
+    /// # Errors
+    /// [`Failure`] that names those that are not set any more.
+    pub fn reveal(&self, setup: &mut RunSetup, settings: &Settings) -> Result<(), Failure> {
+        let values = settings.select(&self.secret_env);
+        let gone: Vec<&str> =
+            self.secret_env.iter().filter(|name| !values.contains_key(*name)).map(String::as_str).collect();
+        let gone = gone.join(", ");
+        setup.env.extend(values);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::environment(format!("the run reads {gone}, which is not set any more"))
+            .help("set it as it was when the run began: the value of a secret is not stored"))
+    }
+
+    /// What the engine is given for the run of `manifest`, whose own directory is `run_dir`. Secret variables are not in
+    /// it yet ([`Kept::reveal`]): a mark stands for each, which is enough to look at a run.
     pub fn setup(&self, manifest: &Manifest, run_dir: PathBuf) -> RunSetup {
         let dirs = RunDirs {
             working: self.working.clone(),
@@ -136,6 +166,7 @@ impl Kept {
             read: self.read.clone(),
             write: self.write.clone(),
         };
+        let marked = self.secret_env.iter().map(|name| (name.clone(), redact::MARK.to_owned()));
         let replayed = self.taping.as_ref().and_then(Taping::replayed);
         RunSetup {
             info: RunInfo {
@@ -148,7 +179,7 @@ impl Kept {
                 permissions: self.permissions.clone(),
             },
             inputs: inputs_of(&manifest.inputs),
-            env: self.env.clone(),
+            env: self.env.clone().into_iter().chain(marked).collect(),
             state: self.state.clone(),
             lasting: self.lasting.clone(),
             limits: self.limits.clone(),

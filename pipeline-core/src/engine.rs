@@ -369,6 +369,7 @@ impl Engine {
             Ok(()) => {
                 let status = schedule.ended().map_or(RunStatus::Failed, |end| end.status);
                 let mut report = report_of(schedule, setup, status, reused);
+                self.clean(&mut report);
                 let fact =
                     Fact::RunEnded { status, outputs: report.outputs.clone(), error: report.error.clone() };
                 report.duration_ms = dispatcher.record(fact).await?;
@@ -381,12 +382,43 @@ impl Engine {
             Err(Stop::Person { path, message }) => PauseReason::Person { path, message },
             Err(Stop::Parked { until, message }) => PauseReason::Quota { until, message },
         };
+        let reason = self.cleaned(reason);
         let mut report = report_of(schedule, setup, reason.status(), reused);
         report.duration_ms = dispatcher.elapsed_ms();
         report.error = why_it_stopped(&reason, &setup.info.id);
         report.questions = dispatcher.waiting.open();
+        self.clean(&mut report);
         dispatcher.record(Fact::RunPaused { reason }).await?;
         Ok(report)
+    }
+}
+
+/// Secrets out of what the schedule made of expressions: what comes of steps passed the same redactor.
+impl Engine {
+    fn cleaned(&self, mut reason: PauseReason) -> PauseReason {
+        match &mut reason {
+            PauseReason::Budget { message }
+            | PauseReason::Person { message, .. }
+            | PauseReason::Quota { message, .. } => *message = self.services.redactor.text(message),
+            PauseReason::Interrupted => {}
+        }
+        reason
+    }
+
+    fn clean(&self, report: &mut RunReport) {
+        let redactor = &self.services.redactor;
+        if redactor.is_empty() {
+            return;
+        }
+        report.outputs = redactor.cleaned_data(&report.outputs);
+        report.error = report.error.take().map(|e| RunError { error: redactor.error(e.error), ..e });
+        for (_, step) in &mut report.steps {
+            step.value = redactor.cleaned_data(&step.value);
+            step.error = step.error.take().map(|error| redactor.error(error));
+        }
+        for (_, question) in &mut report.questions {
+            question.message = redactor.text(&question.message);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! the encoded bytes), URL-encoded, in hex, escaped for JSON. Must not know where secrets come from.
 
 use crate::error::StepError;
-use crate::value::Value;
+use crate::value::{Data, Value};
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -105,6 +105,17 @@ impl Redactor {
             Value::Number(number) => finder.is_match(&number.to_string()),
             Value::Null | Value::Bool(_) => false,
         }
+    }
+
+    /// The same value where no secret is in it, else [`Redactor::value`] of it.
+    pub fn cleaned(&self, value: Value) -> Value {
+        if self.finds(&value) { self.value(&value) } else { value }
+    }
+
+    /// [`Redactor::cleaned`] for shared data.
+    pub(crate) fn cleaned_data(&self, data: &Data) -> Data {
+        let found = !self.is_empty() && self.finds(data.json());
+        if found { Data::new(self.value(data.json())) } else { data.clone() }
     }
 
     /// The value with [`MARK`] in every text and key in the place of every secret. A number that is a secret becomes the mark.

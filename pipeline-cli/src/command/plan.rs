@@ -76,8 +76,9 @@ async fn compared(app: &App, plan: &Arc<Plan>, run: &str) -> Result<Verdicts, Fa
     let store = app::store(&state_dir);
     let place = Place { app, store: &*store, state_dir: &state_dir };
     let stored = place.read(Some(run)).await?;
-    let setup =
-        Kept::of(&stored.manifest)?.setup(&stored.manifest, run_dir(&state_dir, &stored.manifest.run_id));
+    let kept = Kept::of(&stored.manifest)?;
+    let mut setup = kept.setup(&stored.manifest, run_dir(&state_dir, &stored.manifest.run_id));
+    kept.reveal(&mut setup, &app.settings)?;
     Ok(reuse(plan, &setup, &stored.records, &BTreeSet::new()).verdicts)
 }
 

@@ -72,7 +72,10 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     } else {
         kinds = app.connect(kinds, &plan)?;
     }
-    let setup = kept.setup(manifest, run_dir(&state_dir, &id));
+    let mut setup = kept.setup(manifest, run_dir(&state_dir, &id));
+    if !has_ended {
+        kept.reveal(&mut setup, &app.settings)?;
+    }
     let hint = resume_command(app, &id, &state_dir);
     let keeper = Arc::clone(&store);
     let mut workshop = app::workshop(app, kinds, store, &state_dir);

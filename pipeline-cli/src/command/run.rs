@@ -73,7 +73,8 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let id = new_id(args.id.as_deref(), &*store).await?;
     let sources = plan.stored_sources();
     let manifest = manifest(id, args, &plan, mode, &inputs, &kept, &sources, &loader)?;
-    let setup = kept.setup(&manifest, run_dir(&state_dir, &manifest.run_id));
+    let mut setup = kept.setup(&manifest, run_dir(&state_dir, &manifest.run_id));
+    kept.reveal(&mut setup, &app.settings)?;
     let resume = resume_command(app, &manifest.run_id, &state_dir);
 
     let mut workshop = app::workshop(app, kinds, store, &state_dir);
@@ -164,11 +165,11 @@ fn kept(app: &App, args: &Run, plan: &Plan, mode: Mode, rules: Option<RulesText>
         permissions: file.permissions.clone(),
         until: args.until.clone(),
         state: inputs::variables(&args.set, &settings.working)?,
-        env: settings.select(&plan.root().env),
         mock_rules: rules,
         seed,
         ..Kept::default()
     };
+    kept.let_read(&plan.root().env, settings);
     kept.allow(&args.permissions, &settings.working);
     kept.limit(&settings.limits(&args.limits, &plan.root().budget));
     Ok(kept)

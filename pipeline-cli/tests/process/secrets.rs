@@ -102,3 +102,73 @@ fn no_secret_is_left_in_any_file_or_stream() {
     let files = check_files(scratch.path());
     assert!(files > 8, "{files} files");
 }
+
+/// A secret that expressions may read, in every place that keeps what an expression made.
+const READER: &str = r#"
+workflow:
+  name: reader
+  permissions: {shell: ["*"], env: [DEPLOY_TOKEN, CHANNEL]}
+  steps:
+    - {name: kept, type: set_variable, variables: {header: "Bearer {{ env.DEPLOY_TOKEN }}", channel: "{{ env.CHANNEL }}"}}
+    - {name: used, type: shell, command: [sh, -c, 'printf %s "$T" | wc -c'], env: {T: "{{ env.DEPLOY_TOKEN }}"}}
+    - {name: asked, type: prompt, prompt: "sign in with {{ env.DEPLOY_TOKEN }}", output_to_file: asked.txt}
+    - {name: sure, type: approval, message: "deploy with {{ env.DEPLOY_TOKEN }}?"}
+    - {name: again, type: shell, command: [sh, -c, 'printf %s "$T" | wc -c'], env: {T: "{{ env.DEPLOY_TOKEN }}"}}
+    - name: inner
+      type: pipeline
+      pipeline: {name: child, permissions: {env: [DEPLOY_TOKEN]}, steps: [{name: e, type: test_echo, value: 1}], outputs: {t: "{{ env.DEPLOY_TOKEN }}"}}
+  outputs: {mine: "{{ env.DEPLOY_TOKEN }}", channel: "{{ state.channel }}", used: "{{ steps.used.stdout }}"}
+"#;
+
+/// Naive: values of `permissions.env` are settings of the run like others, and stand in its manifest for ever.
+#[test]
+fn a_secret_that_expressions_read_is_kept_nowhere_and_read_again() {
+    const TOKEN: &str = "canary-of-a-deploy-5";
+    let scratch = Scratch::new();
+    scratch.write("reader.yaml", READER);
+    let run = |token: Option<&str>, arguments: &[&str]| -> Ended {
+        let mut command = scratch.command(arguments);
+        command.env("PATH", "/usr/bin:/bin").env("CHANNEL", "nightly-channel");
+        if let Some(token) = token {
+            command.env("DEPLOY_TOKEN", token);
+        }
+        finish(command.spawn().unwrap())
+    };
+    let paused =
+        run(Some(TOKEN), &["run", "reader.yaml", "--mock", "--yes", "--no-interactive", "--record", "tape"]);
+    assert_eq!(paused.code, Some(4), "{}", paused.stderr);
+    let last = scratch.run_dir().file_name().unwrap().to_string_lossy().into_owned();
+    let answered = ["resume", &last, "--answer", "sure=approve"];
+    let refused = run(None, &answered);
+    assert_eq!(refused.code, Some(3), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("the run reads DEPLOY_TOKEN, which is not set any more"),
+        "{}",
+        refused.stderr
+    );
+    let ended = run(Some(TOKEN), &answered);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    // Without the variable, everything can be looked at.
+    let shown = run(None, &["runs", "show", &last, "--json"]);
+    let outputs = &shown.json()["outputs"];
+    assert_eq!(outputs["channel"], "nightly-channel", "what is no secret is kept");
+    assert_eq!(outputs["mine"], "⟦secret⟧");
+    assert_eq!(outputs["used"].as_str().unwrap().trim(), TOKEN.len().to_string(), "the step had it");
+    let others = [
+        run(None, &["report", &last, "-o", "report.html"]),
+        run(None, &["runs", "events", &last, "--json"]),
+        run(None, &["resume", &last]),
+    ];
+    let all = [&paused, &ended, &shown].into_iter().chain(&others);
+    let of = |ended: &Ended| format!("{}{}", ended.stdout, ended.stderr);
+    assert!(!all.map(of).collect::<String>().contains(TOKEN));
+    let mut left = vec![scratch.path().to_owned()];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+            assert!(!text.contains(TOKEN), "{}", path.display());
+        }
+    }
+}

@@ -278,8 +278,7 @@ impl EffectPort {
     fn without_secrets(&self, result: Result<Value, StepError>) -> Result<Value, StepError> {
         let redactor = &self.0.around.redactor;
         match result {
-            Ok(value) if redactor.finds(&value) => Ok(redactor.value(&value)),
-            Ok(value) => Ok(value),
+            Ok(value) => Ok(redactor.cleaned(value)),
             Err(error) => Err(redactor.error(error)),
         }
     }

@@ -15,6 +15,7 @@ use crate::engine::lasting::{self, Keeper};
 use crate::error::{ErrorKind, StepError};
 use crate::fact::{Assignment, AttemptEnd, Status};
 use crate::path::OpKey;
+use crate::redact::Redactor;
 use crate::schedule::{TaskCall, TaskWork, asks_to_park};
 use crate::step::{RunInfo, StepContext, StepOutput};
 use crate::store::{SnapshotSpace, SnapshotStore};
@@ -97,7 +98,7 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Wor
             set: keeper.merge(call.lasting.as_ref(), &merges).await?,
             ..StepOutput::ok(Value::Null)
         },
-        TaskWork::WriteOutput { value } => StepOutput::ok(value.into_json()),
+        TaskWork::WriteOutput { value } => StepOutput::ok(services.redactor.cleaned(value.into_json())),
         TaskWork::Step { .. } if cached.is_some() => StepOutput::ok(cached.unwrap_or_default()),
         TaskWork::Step { kind, with } => {
             let step = services.catalog.step(&kind).cloned().ok_or_else(|| {
@@ -117,7 +118,7 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Wor
                 effects: attempt.effects,
                 progress: attempt.progress,
             };
-            let output = step.run(&cx, with.into_json()).await?;
+            let output = without_secrets(&services.redactor, step.run(&cx, with.into_json()).await?);
             if let Some(lasting) = &call.lasting
                 && let Some(now) = keeper.keep(lasting, &output.set).await?
             {
@@ -134,6 +135,18 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Wor
         services.outputs.write(&run, &file, &text).await?;
     }
     Ok(Worked::Done(output))
+}
+
+/// What a step makes of its configuration alone passes no effect: an expression may have read a secret variable.
+fn without_secrets(redactor: &Redactor, mut output: StepOutput) -> StepOutput {
+    if !redactor.is_empty() {
+        output.value = redactor.cleaned(output.value);
+        output.file_text = output.file_text.map(|text| redactor.text(&text));
+        for assignment in &mut output.set {
+            assignment.value = redactor.cleaned_data(&assignment.value);
+        }
+    }
+    output
 }
 
 /// An answer that is kept for later runs, under the fingerprint of its question.

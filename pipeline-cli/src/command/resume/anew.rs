@@ -144,7 +144,7 @@ fn widen(app: &App, args: &Resume, plan: &Plan, kept: &mut Kept) {
     kept.read = file.read.iter().map(|dir| app.settings.absolute(dir)).collect();
     kept.write = file.write.iter().map(|dir| app.settings.absolute(dir)).collect();
     kept.permissions = file.permissions.clone();
-    kept.env = app.settings.select(&plan.root().env);
+    kept.let_read(&plan.root().env, &app.settings);
     kept.allow(&args.permissions, &app.settings.working);
 }
 
@@ -201,7 +201,8 @@ fn edited(
         None => BTreeSet::new(),
         Some(from) => fork::run_again(plan, Some(from), &BTreeMap::new())?,
     };
-    let setup = kept.setup(&manifest, run_dir(state_dir, &manifest.run_id));
+    let mut setup = kept.setup(&manifest, run_dir(state_dir, &manifest.run_id));
+    kept.reveal(&mut setup, &app.settings)?;
     let reused = reuse(plan, &setup, records, &again);
     let mut stays = Vec::new();
     for (name, verdict) in &reused.verdicts {
