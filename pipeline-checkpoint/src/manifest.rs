@@ -47,8 +47,10 @@ struct IndexEntry {
 /// Writes the manifest into the run's directory, not yet synced; returns the hash of its bytes.
 pub(crate) fn write(dir: &Path, manifest: &Manifest) -> Result<Hash, StoreError> {
     let path = dir.join(MANIFEST);
-    for (name, value) in [("inputs", &manifest.inputs), ("settings", &manifest.settings)] {
-        if !blob::is_shallow(value) {
+    // A map of inputs is one level more.
+    let inputs = manifest.inputs.values().all(|value| value.is_within(blob::INLINE_DEPTH - 1));
+    for (name, is_shallow) in [("inputs", inputs), ("settings", blob::is_shallow(&manifest.settings))] {
+        if !is_shallow {
             let message = format!("the {name} are nested deeper than {} levels", blob::INLINE_DEPTH);
             return Err(StoreError::Write { path, message });
         }

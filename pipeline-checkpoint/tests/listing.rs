@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pipeline_core::conformance::store::{effect, manifest};
 use pipeline_core::fact::{Fact, PauseReason, RunStatus};
 use pipeline_core::store::{CheckpointStore, StoreError};
+use pipeline_core::value::Data;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -223,7 +224,7 @@ async fn x09_only_an_id_is_ever_a_directory() {
 async fn a_manifest_that_cannot_be_stored_leaves_no_run() {
     let temporary = Temporary::new();
     let mut deep = manifest("run", 1);
-    deep.inputs = (0..100).fold(json!(1), |inner, _| json!([inner]));
+    deep.inputs.insert("deep".to_owned(), Data::new((0..100).fold(json!(1), |inner, _| json!([inner]))));
     let error = temporary.store.create(&deep, &sources()).await.map(drop).unwrap_err();
     assert!(error.to_string().contains("inputs"), "{error}");
     assert!(temporary.store.list().await.unwrap().is_empty());

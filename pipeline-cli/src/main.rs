@@ -33,6 +33,11 @@ use std::time::Duration;
 
 use clap::Parser;
 
+/// Values are made by one thread and dropped by another, millions of them in a large table: the allocators of glibc and, far
+/// more, musl spend a third of a run on that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long the end waits for calls that cannot be cut off, such as a write to a disk that does not answer. A second
 /// Ctrl-C means at once.
 const LINGER: Duration = Duration::from_millis(200);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pipeline_core::engine::RunSetup;
-use pipeline_core::plan::{Budget, Inputs};
+use pipeline_core::plan::Budget;
 use pipeline_core::redact;
 use pipeline_core::schedule::LastingVariables;
 use pipeline_core::step::{self, RunDirs, RunInfo};
@@ -178,7 +178,7 @@ impl Kept {
                 dirs,
                 permissions: self.permissions.clone(),
             },
-            inputs: inputs_of(&manifest.inputs),
+            inputs: manifest.inputs.clone(),
             env: self.env.clone().into_iter().chain(marked).collect(),
             state: self.state.clone(),
             lasting: self.lasting.clone(),
@@ -206,13 +206,6 @@ pub fn check_run_id(id: &str) -> Result<(), Failure> {
         .help("use up to 128 letters, digits, `-` and `_`, and do not begin with `-`"))
 }
 
-fn inputs_of(stored: &Value) -> Inputs {
-    match stored {
-        Value::Object(fields) => fields.iter().map(|(k, v)| (k.clone(), Data::new(v.clone()))).collect(),
-        _ => Inputs::new(),
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -232,7 +225,7 @@ pub(crate) mod tests {
             source_hash: Hash::of_bytes(b""),
             plan: Hash::of_bytes(b"plan"),
             mode: "mock".to_owned(),
-            inputs: json!({"topic": "rust"}),
+            inputs: BTreeMap::from([("topic".to_owned(), Data::new(json!("rust")))]),
             settings,
             created_at: Timestamp(1_700_000_000_000),
             program: "0.1.0".to_owned(),

@@ -5,7 +5,7 @@ use pipeline_core::engine::RunControl;
 use pipeline_core::error::StepError;
 use pipeline_core::runner::Runner;
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
-use pipeline_core::value::Value;
+use pipeline_core::value::Data;
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Config {
@@ -20,7 +20,7 @@ impl Step for Shout {
         StepSpec::of::<Config>("shout", "Says it loudly.")
     }
 
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
         let config: Config = cx.decode(with)?;
         Ok(StepOutput::ok(config.text.to_uppercase().into()))
     }

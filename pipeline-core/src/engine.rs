@@ -197,7 +197,7 @@ impl Engine {
             workflow: manifest.workflow.clone(),
             plan: plan.fingerprint(),
             mode: manifest.mode.clone(),
-            inputs: inputs_value(&setup),
+            inputs: setup.inputs.clone().into_iter().collect(),
             seed: setup.info.seed,
         };
         let begin = Begin {
@@ -453,11 +453,6 @@ struct Begin {
     /// What was recorded before.
     records: Vec<Record>,
     fact: Fact,
-}
-
-fn inputs_value(setup: &RunSetup) -> Data {
-    let inputs = setup.inputs.iter().map(|(k, v)| (k.clone(), v.json().clone()));
-    Data::new(Value::Object(inputs.collect()))
 }
 
 impl RunSetup {

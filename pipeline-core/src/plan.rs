@@ -564,9 +564,9 @@ pub fn check_inputs(plan: &Plan, given: Inputs) -> Result<Inputs, Vec<String>> {
     let mut wrong = Vec::new();
     for input in declared {
         match (given.get(&input.name), &input.default) {
-            (Some(value), _) => match fit_input(input, value.json()) {
+            (Some(value), _) => match fit_input(input, value) {
                 Ok(value) => {
-                    checked.insert(input.name.clone(), Data::new(value));
+                    checked.insert(input.name.clone(), value);
                 }
                 Err(message) => wrong.push(message),
             },
@@ -594,35 +594,36 @@ pub fn check_inputs(plan: &Plan, given: Inputs) -> Result<Inputs, Vec<String>> {
 ///
 /// # Errors
 /// A sentence that names the input and what was expected.
-pub fn fit_input(declared: &InputPlan, given: &Value) -> Result<Value, String> {
-    let wrong = |expected: &str| Err(format!("input `{}` must be {expected}, and is {given}", declared.name));
-    let text = given.as_str();
+pub fn fit_input(declared: &InputPlan, given: &Data) -> Result<Data, String> {
+    let json = given.json();
+    let wrong = |expected: &str| Err(format!("input `{}` must be {expected}, and is {json}", declared.name));
+    let text = json.as_str();
     let fit = match declared.kind {
         InputKind::Any => given.clone(),
-        InputKind::String | InputKind::File => match given {
+        InputKind::String | InputKind::File => match json {
             Value::String(_) => given.clone(),
-            Value::Number(_) | Value::Bool(_) => Value::String(given.to_string()),
+            Value::Number(_) | Value::Bool(_) => Value::String(json.to_string()).into(),
             _ => return wrong("text"),
         },
-        InputKind::Integer => match given.as_i64().or_else(|| text?.trim().parse().ok()) {
-            Some(number) => Value::from(number),
+        InputKind::Integer => match json.as_i64().or_else(|| text?.trim().parse().ok()) {
+            Some(number) => Value::from(number).into(),
             None => return wrong("a whole number"),
         },
-        InputKind::Number if given.is_number() => given.clone(),
+        InputKind::Number if json.is_number() => given.clone(),
         InputKind::Number => match text.and_then(|t| t.trim().parse::<serde_json::Number>().ok()) {
-            Some(number) => Value::Number(number),
+            Some(number) => Value::Number(number).into(),
             None => return wrong("a number"),
         },
-        InputKind::Boolean => match given.as_bool().or_else(|| text?.trim().parse().ok()) {
-            Some(flag) => Value::Bool(flag),
+        InputKind::Boolean => match json.as_bool().or_else(|| text?.trim().parse().ok()) {
+            Some(flag) => Value::Bool(flag).into(),
             None => return wrong("true or false"),
         },
-        InputKind::Array if given.is_array() => given.clone(),
+        InputKind::Array if json.is_array() => given.clone(),
         InputKind::Array => return wrong("a list"),
-        InputKind::Object if given.is_object() => given.clone(),
+        InputKind::Object if json.is_object() => given.clone(),
         InputKind::Object => return wrong("a map"),
     };
-    if !declared.choices.is_empty() && !declared.choices.contains(&fit) {
+    if !declared.choices.is_empty() && !declared.choices.contains(fit.json()) {
         let choices: Vec<String> = declared.choices.iter().map(ToString::to_string).collect();
         return wrong(&format!("one of {}", choices.join(", ")));
     }

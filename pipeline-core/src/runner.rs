@@ -235,7 +235,7 @@ impl Runner {
             source_hash: Hash::of(&sources.files),
             plan: plan.fingerprint(),
             mode: MODE.to_owned(),
-            inputs: inputs.iter().map(|(k, v)| (k.clone(), v.json().clone())).collect(),
+            inputs: inputs.clone(),
             settings: json!({ "lasting": lasting }),
             created_at: self.clock.now(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -259,7 +259,7 @@ impl Runner {
         }
         let lasting = serde_json::from_value(manifest.settings["lasting"].clone())
             .map_err(|_| RunnerError::Foreign(id.to_owned()))?;
-        let setup = self.setup(&plan, manifest, inputs_of(manifest.inputs.clone())?, lasting)?;
+        let setup = self.setup(&plan, manifest, manifest.inputs.clone(), lasting)?;
         Ok(Box::pin(self.engine().resume(plan, setup, opened, control)).await?)
     }
 

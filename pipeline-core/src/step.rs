@@ -45,14 +45,15 @@ pub trait Step: Send + Sync {
         None
     }
 
-    /// Runs one attempt. `with` is the configuration, every template rendered.
+    /// Runs one attempt. `with` is the configuration, every template rendered; large values in it are shared with the steps
+    /// they came from, and a step that only reads them need not copy them.
     ///
     /// The engine bounds it by the deadline, catches its panics and stops it by dropping the future: hold what must
     /// be cleaned up in a guard. Every outside effect goes through [`StepContext::effect`].
     ///
     /// # Errors
     /// A [`StepError`] whose kind says what the caller should do; retries are the schedule's, never the step's.
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError>;
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError>;
 }
 
 /// What the compiler knows about a step type.
@@ -285,8 +286,8 @@ impl StepContext {
     ///
     /// # Errors
     /// `Invalid` when a template gave a value that its field cannot take: constants were checked by the compiler.
-    pub fn decode<T: DeserializeOwned>(&self, with: Value) -> Result<T, StepError> {
-        serde_json::from_value(with).map_err(|error| {
+    pub fn decode<T: DeserializeOwned>(&self, with: impl Into<Data>) -> Result<T, StepError> {
+        serde_json::from_value(with.into().into_json()).map_err(|error| {
             StepError::invalid(format!("the configuration of `{}` does not fit: {error}", self.key.path))
                 .help("look at what the `{{ … }}` of this step give")
         })

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::error::StepError;
 use crate::fact::{Fact, Record, RunStatus};
+use crate::plan::Inputs;
 use crate::source::{LoadedSource, Referrer, SourceError, SourceLoader, SourceRef};
 use crate::value::{Hash, Value};
 
@@ -34,7 +35,7 @@ pub struct Manifest {
     /// `live`, `mock`, `mixed`, `replay`. A mock run never resumes live.
     pub mode: String,
     /// The checked inputs.
-    pub inputs: Value,
+    pub inputs: Inputs,
     /// What else the composition root must know to go on: directories, mock rules, permission flags, overrides.
     pub settings: Value,
     /// When it was created.

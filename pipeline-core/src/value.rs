@@ -135,6 +135,15 @@ impl Data {
         }
     }
 
+    /// The items of a list; none for anything else.
+    pub fn items(&self) -> Vec<Self> {
+        match &self.0.form {
+            Form::Json(Value::Array(items)) => items.iter().cloned().map(Self::new).collect(),
+            Form::Json(_) => Vec::new(),
+            Form::Parts(part, _) => part.items(),
+        }
+    }
+
     /// How many items a list has, or fields a map.
     pub fn count(&self) -> Option<usize> {
         match &self.0.form {
@@ -145,10 +154,15 @@ impl Data {
         }
     }
 
-    /// A copy of what stands at the end of a path of fields; nothing where a field is missing or there is no map.
-    pub(crate) fn at(&self, path: &[String]) -> Option<Value> {
+    /// What stands at the end of a path of fields; nothing where a field is missing or there is no map.
+    pub(crate) fn at(&self, path: &[String]) -> Option<Self> {
+        if path.is_empty() {
+            // What a path gave is read as the JSON that it is.
+            let is_plain = self.0.shape == Shape::Plain;
+            return Some(if is_plain { self.clone() } else { Self::of_parts(Part::Shared(self.clone())) });
+        }
         match &self.0.form {
-            Form::Json(json) => at(json, path).cloned(),
+            Form::Json(json) => at(json, path).cloned().map(Self::new),
             Form::Parts(part, _) => part.at(path),
         }
     }
@@ -179,6 +193,13 @@ impl Data {
     /// The canonical hash of the value.
     pub fn hash(&self) -> Hash {
         Hash::of(self)
+    }
+}
+
+/// A map of shared values.
+impl FromIterator<(String, Self)> for Data {
+    fn from_iter<I: IntoIterator<Item = (String, Self)>>(fields: I) -> Self {
+        Self::of_parts(Part::map(fields.into_iter().map(|(name, value)| (name.into(), value.into()))))
     }
 }
 

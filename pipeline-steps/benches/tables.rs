@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use pipeline_core::catalog::Services;
 use pipeline_core::step::{Step, StepContext};
-use pipeline_core::value::Value;
+use pipeline_core::value::{Data, Value};
 use pipeline_steps::{FileCache, OutputFiles};
 use serde_json::json;
 
@@ -64,10 +64,13 @@ fn operations(shape: &str) -> Value {
 }
 
 async fn transform(step: &dyn Step, rows: Vec<Value>, shape: &str) -> Value {
-    let with = json!({"operations": operations(shape), "output_field": "out"});
-    let Value::Object(mut with) = with else { unreachable!() };
-    with.insert("input_source".to_owned(), Value::Array(rows));
-    let mut output = step.run(&context(), Value::Object(with)).await.expect("it works");
+    let with = [
+        ("input_source", Value::Array(rows)),
+        ("operations", operations(shape)),
+        ("output_field", Value::from("out")),
+    ];
+    let with = with.into_iter().map(|(name, value)| (name.to_owned(), Data::new(value))).collect();
+    let mut output = step.run(&context(), with).await.expect("it works");
     output.value["out"].take()
 }
 

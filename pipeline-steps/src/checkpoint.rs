@@ -102,7 +102,7 @@ impl Step for Checkpoint {
         }
     }
 
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
         let config: Config = cx.decode(with.clone())?;
         let Some(store) = cx.services.snapshots.clone() else {
             let message = "this program was put together without a store for snapshots";
@@ -113,8 +113,8 @@ impl Step for Checkpoint {
             path.rsplit('/').next().unwrap_or(path).to_owned()
         });
         match config.action {
-            Action::Save => save(cx, &*store, name, config, &with).await,
-            Action::Load => load(cx, &*store, name, config, &with).await,
+            Action::Save => save(cx, &*store, name, config, with.json()).await,
+            Action::Load => load(cx, &*store, name, config, with.json()).await,
         }
     }
 }

@@ -28,7 +28,7 @@ use pipeline_core::engine::blocking::{self, Stop};
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::plan::CheckContext;
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
-use pipeline_core::value::Value;
+use pipeline_core::value::{Data, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
@@ -80,14 +80,14 @@ impl Step for CodebaseQuery {
         Some(config.get("queries")?.entries().iter().map(|entry| entry.key.clone()).collect())
     }
 
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
         let config: Config = cx.decode(with.clone())?;
         let work = async {
             let done = answer(cx, config).await?;
             serde_json::to_value(done).map_err(|e| StepError::new(ErrorKind::Internal, e.to_string()))
         };
         // What was found on disk is recorded, so that a resumed run sees what this one saw.
-        let done: Done = cx.decode(cx.effect("query", &with, work).await?.into_json())?;
+        let done: Done = cx.decode(cx.effect("query", with.json(), work).await?.into_json())?;
         Ok(StepOutput { warnings: done.warnings, ..StepOutput::ok(Value::Object(done.value)) })
     }
 }

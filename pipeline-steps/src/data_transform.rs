@@ -8,16 +8,18 @@ mod config;
 mod rows;
 mod summary;
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use pipeline_core::document::Node;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::plan::CheckContext;
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
-use pipeline_core::value::Value;
+use pipeline_core::value::{Data, Value};
 use serde_json::Map;
 
 use config::{Config, Format, Kind, Operation};
-use rows::Data;
+use rows::{Row, Table};
 
 const EXAMPLE: &str = r#"workflow:
   name: best_orders
@@ -63,20 +65,19 @@ impl Step for DataTransform {
         (!name.contains("{{")).then(|| vec![name.to_owned(), "count".to_owned()])
     }
 
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
-        let config = config(cx, with)?;
-        let mut data = match config.input_source {
-            Value::Null => {
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
+        let Written { config, input, others } = Written::of(cx, &with)?;
+        let mut table = match Table::of(Cow::Borrowed(input.json())) {
+            Table::One(value) if value.is_null() => {
                 return Err(StepError::invalid(format!("the `input_source` of `{}` is null", cx.key.path))
                     .help("point it at a list of rows"));
             }
-            Value::Array(rows) => Data::Rows(rows),
-            other => Data::One(other),
+            table => table,
         };
-        for (index, operation) in config.operations.into_iter().enumerate() {
-            let kind = operation.kind;
-            data = apply(cx, operation, data).await.map_err(|mut error| {
-                error.message = format!("operation {} ({}): {}", index + 1, kind.name(), error.message);
+        for (index, (operation, other)) in config.operations.iter().zip(&others).enumerate() {
+            table = apply(cx, operation, table, other.as_ref()).await.map_err(|mut error| {
+                error.message =
+                    format!("operation {} ({}): {}", index + 1, operation.kind.name(), error.message);
                 error
             })?;
         }
@@ -84,56 +85,79 @@ impl Step for DataTransform {
             let path = cx.key.path.as_str();
             path.rsplit('/').next().unwrap_or(path).to_owned()
         });
-        Ok(StepOutput::ok(value(name, data, config.output_format)))
+        Ok(StepOutput::ok(value(name, table, config.output_format)))
     }
 }
 
-/// Reads the configuration. The rows are moved around the reading, which would copy each of them.
-fn config(cx: &StepContext, mut with: Value) -> Result<Config, StepError> {
-    let input = with.get_mut("input_source").map(Value::take);
-    let operations = with.get_mut("operations").and_then(Value::as_array_mut);
-    let others: Vec<Option<Value>> = operations
-        .into_iter()
-        .flatten()
-        .map(|operation| operation.get_mut("right_source").map(Value::take))
-        .collect();
-    let mut config: Config = cx.decode(with)?;
-    config.input_source = input.unwrap_or_default();
-    for (operation, other) in config.operations.iter_mut().zip(others) {
-        operation.right_source = other;
+/// The configuration, and apart from it the rows, which nobody needs to copy.
+struct Written {
+    config: Config,
+    input: Data,
+    /// The `right_source` of each operation.
+    others: Vec<Option<Data>>,
+}
+
+impl Written {
+    fn of(cx: &StepContext, with: &Data) -> Result<Self, StepError> {
+        let (mut rest, mut input, mut others) = (Map::new(), Data::null(), Vec::new());
+        for (key, value) in with.fields() {
+            match key.as_str() {
+                "input_source" => {
+                    rest.insert(key, Value::Null);
+                    input = value;
+                }
+                "operations" => {
+                    let operation = |operation: Data| {
+                        let mut fields = operation.fields();
+                        let other = fields.iter().position(|(key, _)| key == "right_source");
+                        others.push(other.map(|place| fields.remove(place).1));
+                        fields.into_iter().map(|(key, value)| (key, value.into_json())).collect::<Value>()
+                    };
+                    rest.insert(key, value.items().into_iter().map(operation).collect());
+                }
+                _ => drop(rest.insert(key, value.into_json())),
+            }
+        }
+        Ok(Self { config: cx.decode(Value::Object(rest))?, input, others })
     }
-    Ok(config)
 }
 
 /// Does one operation.
-async fn apply(cx: &StepContext, operation: Operation, data: Data) -> Result<Data, StepError> {
-    let data = data.inner_list(operation.field.as_deref());
+async fn apply<'a>(
+    cx: &StepContext,
+    operation: &Operation,
+    table: Table<'a>,
+    other: Option<&Data>,
+) -> Result<Table<'a>, StepError> {
+    let table = table.inner_list(operation.field.as_deref());
     if operation.kind == Kind::Query {
-        return query(cx, &operation, data).await;
+        return query(cx, operation, table).await;
     }
     if operation.kind == Kind::Aggregate {
-        return summary::aggregate(&operation, data);
+        return summary::aggregate(operation, table);
     }
-    match data {
-        Data::Rows(rows) => one_list(&operation, rows).await,
-        Data::Groups(groups) => {
-            let mut changed = Map::new();
-            for (key, rows) in groups {
-                let Value::Array(rows) = rows else { continue };
-                let Data::Rows(rows) = one_list(&operation, rows).await? else {
+    match table {
+        Table::Rows(rows) => one_list(operation, rows, other).await,
+        Table::Groups(mut groups) => {
+            for rows in groups.values_mut() {
+                let Table::Rows(changed) = one_list(operation, std::mem::take(rows), other).await? else {
                     return Err(StepError::invalid("the rows are grouped already")
                         .help("put the second grouping into a data_transform of its own"));
                 };
-                changed.insert(key, Value::Array(rows));
+                *rows = changed;
             }
-            Ok(Data::Groups(changed))
+            Ok(Table::Groups(groups))
         }
-        Data::One(value) => Err(not_rows(&value)),
+        Table::One(value) => Err(not_rows(&value)),
     }
 }
 
 /// Runs a jq program over everything.
-async fn query(cx: &StepContext, operation: &Operation, data: Data) -> Result<Data, StepError> {
+async fn query<'a>(
+    cx: &StepContext,
+    operation: &Operation,
+    table: Table<'a>,
+) -> Result<Table<'a>, StepError> {
     let Some(program) = &operation.query else {
         return Err(StepError::invalid("`query` is missing").help("add `query: …`, a jq program"));
     };
@@ -142,16 +166,16 @@ async fn query(cx: &StepContext, operation: &Operation, data: Data) -> Result<Da
         return Err(StepError::new(ErrorKind::Unsupported, message)
             .help("use the other operations, or a build with the feature `jq`"));
     };
-    let mut outputs = host.run(program, &data.into_value(), cx.deadline).await?;
+    let mut outputs = host.run(program, &table.into_value(), cx.deadline).await?;
     let one = if outputs.len() == 1 { outputs.pop() } else { None };
-    Ok(match one {
-        Some(Value::Array(rows)) => Data::Rows(rows),
-        Some(other) => Data::One(other),
-        None => Data::Rows(outputs),
-    })
+    Ok(Table::of(Cow::Owned(one.unwrap_or(Value::Array(outputs)))))
 }
 
-async fn one_list(operation: &Operation, list: Vec<Value>) -> Result<Data, StepError> {
+async fn one_list<'a>(
+    operation: &Operation,
+    list: Vec<Row<'a>>,
+    other: Option<&Data>,
+) -> Result<Table<'a>, StepError> {
     let list = match operation.kind {
         Kind::Filter => rows::filter(operation, list).await?,
         Kind::Map => rows::map(operation, list).await?,
@@ -160,12 +184,12 @@ async fn one_list(operation: &Operation, list: Vec<Value>) -> Result<Data, StepE
         Kind::Select => rows::select(operation, list)?,
         Kind::Limit => rows::limit(operation, list)?,
         Kind::Flatten => rows::flatten(operation, list),
-        Kind::Join => rows::join(operation, list).await?,
+        Kind::Join => rows::join(operation, list, other.map(Data::json)).await?,
         Kind::GroupBy => return summary::group_by(operation, list),
         // Both take everything at once, and were done before.
         Kind::Aggregate | Kind::Query => list,
     };
-    Ok(Data::Rows(list))
+    Ok(Table::Rows(list))
 }
 
 fn not_rows(value: &Value) -> StepError {
@@ -193,13 +217,13 @@ fn not_rows(value: &Value) -> StepError {
 }
 
 /// The step's value: the result under its name, and how many there are.
-fn value(name: String, data: Data, format: Option<Format>) -> Value {
-    let count = match &data {
-        Data::Rows(rows) => rows.len(),
-        Data::Groups(groups) => groups.len(),
-        Data::One(_) => 1,
+fn value(name: String, table: Table<'_>, format: Option<Format>) -> Value {
+    let count = match &table {
+        Table::Rows(rows) => rows.len(),
+        Table::Groups(groups) => groups.len(),
+        Table::One(_) => 1,
     };
-    let plain = data.into_value();
+    let plain = table.into_value();
     let shown = match format {
         None => plain,
         Some(Format::Json) => Value::String(plain.to_string()),

@@ -139,7 +139,7 @@ fn tree(dir: &Path) -> Vec<(String, String)> {
 
 async fn attempt(fx: &Fixture, with: &Value) -> Result<StepOutput, StepError> {
     let cx = fx.context();
-    let work = FileOps.run(&cx, with.clone());
+    let work = FileOps.run(&cx, with.clone().into());
     tokio::time::timeout(Duration::from_secs(10), work).await.unwrap_or_else(|_| panic!("it hangs: {with}"))
 }
 
@@ -275,7 +275,7 @@ async fn x13_no_file_of_a_prompt_lies_outside() {
             let with = json!({"provider": "test", "prompt": prompt});
             let cx = fx.context();
             let step = Prompt::new(std::sync::Arc::default());
-            let work = step.run(&cx, with.clone());
+            let work = step.run(&cx, with.clone().into());
             let outcome = tokio::time::timeout(Duration::from_secs(10), work).await;
             let _refused_or_inside = outcome.unwrap_or_else(|_| panic!("it hangs: {with}"));
             attempts += 1;
@@ -292,10 +292,11 @@ async fn x13_no_file_of_a_prompt_lies_outside() {
     let fx = world();
     *fx.provider.answers.lock() = vec![Ok(crate::fixture::answer("seen"))].into();
     let with = json!({"provider": "test", "prompt": parts("workspace/in")[2]});
-    let _error_of_the_link_beside_it = Prompt::new(std::sync::Arc::default()).run(&fx.context(), with).await;
+    let _error_of_the_link_beside_it =
+        Prompt::new(std::sync::Arc::default()).run(&fx.context(), with.into()).await;
     std::fs::remove_file(fx.path("workspace/in/relative")).unwrap();
     let with = json!({"provider": "test", "prompt": parts("workspace/in")[2]});
-    Prompt::new(std::sync::Arc::default()).run(&fx.context(), with).await.unwrap();
+    Prompt::new(std::sync::Arc::default()).run(&fx.context(), with.into()).await.unwrap();
     assert!(format!("{:?}", fx.requests()).contains("a\\n1"));
 }
 
@@ -309,7 +310,8 @@ async fn x13_a_prompt_reads_nothing_through_a_link_that_is_swapped_in() {
         *fx.provider.answers.lock() = vec![Ok(crate::fixture::answer("seen"))].into();
         let path = ["workspace/swap/deep.csv", "workspace/swap", "workspace/swap/*"][round % 3];
         let with = json!({"provider": "test", "prompt": [{"type": "file", "path": path}]});
-        good += u32::from(Prompt::new(std::sync::Arc::default()).run(&fx.context(), with).await.is_ok());
+        good +=
+            u32::from(Prompt::new(std::sync::Arc::default()).run(&fx.context(), with.into()).await.is_ok());
     }
     assert!(attacker.end() > 100 && good > 0, "both sides did something");
     assert!(fx.requests().iter().all(|request| !format!("{request:?}").contains(SECRET)));

@@ -21,7 +21,7 @@ use pipeline_core::document::Node;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::plan::CheckContext;
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
-use pipeline_core::value::Value;
+use pipeline_core::value::{Data, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -224,7 +224,7 @@ impl Step for FileOps {
         }
     }
 
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
         let config: Config = cx.decode(with.clone())?;
         let operation = config.operation;
         let work = async {
@@ -241,7 +241,7 @@ impl Step for FileOps {
             serde_json::to_value(done).map_err(|e| StepError::new(ErrorKind::Internal, e.to_string()))
         };
         // What was found on disk is recorded, so that a resumed run sees what this one saw.
-        let done = cx.effect(operation.name(), &with, work).await?.into_json();
+        let done = cx.effect(operation.name(), with.json(), work).await?.into_json();
         let done: Done = cx.decode(done)?;
         Ok(StepOutput { warnings: done.warnings, ..StepOutput::ok(done.value) })
     }

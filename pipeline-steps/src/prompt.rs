@@ -31,7 +31,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pipeline_core::error::StepError;
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
-use pipeline_core::value::Value;
+use pipeline_core::value::Data;
 
 use crate::file_cache::FileCache;
 use crate::prompt::config::{Config, KeepAnswer};
@@ -62,8 +62,8 @@ impl Step for Prompt {
         }
     }
 
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
-        let mut config = Config::decode(with)?;
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
+        let mut config = Config::decode(with.into_json())?;
         let provider = request::provider(cx, config.provider.as_ref())?;
         let prompt = std::mem::replace(&mut config.prompt, PromptText::Text(String::new()));
         let able = provider.capabilities();

@@ -57,7 +57,7 @@ impl Step for SetVariable {
         Some(many.iter().map(|entry| entry.key.clone()).chain(one).collect())
     }
 
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
         let config: Config = cx.decode(with)?;
         let scope = config.scope;
         let set = config.variables.iter().map(|(name, value)| Assignment {

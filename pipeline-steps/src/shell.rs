@@ -13,7 +13,7 @@ use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::plan::CheckContext;
 use pipeline_core::process::{Command, Finished, ended_by};
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
-use pipeline_core::value::Value;
+use pipeline_core::value::{Data, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
@@ -128,11 +128,11 @@ impl Step for Shell {
         Some(["exit_code", "stdout", "stderr"].map(str::to_owned).to_vec())
     }
 
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
         let config: Config = cx.decode(with.clone())?;
         let words = words(&config.command)?;
         allowed(cx, &words)?;
-        let done = cx.effect("shell", &with, work(cx, &config, &words)).await?.into_json();
+        let done = cx.effect("shell", with.json(), work(cx, &config, &words)).await?.into_json();
         let Done { exit_code, stdout, stderr, warnings } = cx.decode(done)?;
         if exit_code != 0 && !config.ok_exit_codes.contains(&exit_code) {
             return Err(failure(&words, exit_code, &stdout, &stderr));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pipeline_core::error::StepError;
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
-use pipeline_core::value::Value;
+use pipeline_core::value::{Data, Value};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -58,7 +58,7 @@ impl Step for TestEcho {
         }
     }
 
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
         let config: Config = cx.decode(with)?;
         if config.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(config.delay_ms)).await;

@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 use pipeline_core::error::StepError;
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
-use pipeline_core::value::Value;
+use pipeline_core::value::{Data, Value};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, json};
@@ -46,7 +46,7 @@ impl Step for ToolStep {
         }
     }
 
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
         let config: Config = cx.decode(with.clone())?;
         let name = &config.tool;
         let mut found = cx.services.tools.open(name, cx).await?;
@@ -61,7 +61,7 @@ impl Step for ToolStep {
             let output = tool.call(Value::Object(config.arguments.clone()), cx).await?;
             Ok(json!({ "content": output.content, "data": output.data }))
         };
-        let value = cx.effect(&format!("tool:{name}"), &with, call).await?.into_json();
+        let value = cx.effect(&format!("tool:{name}"), with.json(), call).await?.into_json();
         let file_text = match &value["data"] {
             Value::Null => value["content"].as_str().map(str::to_owned),
             _ => None,

@@ -7,7 +7,7 @@ use pipeline_core::diagnostic::closest;
 use pipeline_core::engine::{Parking, lasting};
 use pipeline_core::plan::{CompileOptions, Inputs, Plan, check_inputs};
 use pipeline_core::store::{CheckpointStore, Manifest, StoreError, StoredSources};
-use pipeline_core::value::{Hash, Value};
+use pipeline_core::value::Hash;
 
 use super::consent::{Asked, consent};
 use super::resume::go_on_with_answers;
@@ -202,7 +202,6 @@ fn manifest(
     sources: &StoredSources,
     loader: &FileSources,
 ) -> Result<Manifest, Failure> {
-    let inputs = inputs.iter().map(|(name, value)| (name.clone(), value.json().clone()));
     Ok(Manifest {
         run_id,
         workflow: plan.root().name.to_string(),
@@ -211,7 +210,7 @@ fn manifest(
         source_hash: Hash::of(&sources.files),
         plan: plan.fingerprint(),
         mode: mode.name().to_owned(),
-        inputs: Value::Object(inputs.collect()),
+        inputs: inputs.clone(),
         settings: kept.to_value()?,
         created_at: SystemClock.now(),
         program: env!("CARGO_PKG_VERSION").to_owned(),

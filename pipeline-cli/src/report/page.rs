@@ -116,7 +116,7 @@ impl Page<'_> {
             let _ok = write!(out, "<div class=\"tile\"><b>{value}</b><span>{what}</span></div>");
         }
         out.push_str("</div>");
-        if self.manifest.inputs.as_object().is_some_and(|fields| !fields.is_empty()) {
+        if !self.manifest.inputs.is_empty() {
             let inputs = serde_json::to_string_pretty(&self.manifest.inputs).unwrap_or_default();
             let _ok = write!(out, "<h2>Inputs</h2><pre>{}</pre>", escape(&steps::cut(&inputs, 4_000)));
         }

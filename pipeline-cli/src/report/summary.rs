@@ -114,11 +114,11 @@ fn last_line(report: &RunReport) -> String {
 
 /// What a run was made from.
 pub fn head(manifest: &Manifest) -> String {
-    let inputs = match &manifest.inputs {
-        Value::Object(fields) if !fields.is_empty() => {
-            format!(" with {}", short(&manifest.inputs.to_string(), 300))
-        }
-        _ => String::new(),
+    let inputs = if manifest.inputs.is_empty() {
+        String::new()
+    } else {
+        let all: Data = manifest.inputs.clone().into_iter().collect();
+        format!(" with {}", short(&all.json().to_string(), 300))
     };
     let from = manifest.settings.get("forked_from").and_then(Value::as_str);
     let from = from.map_or_else(String::new, |run| format!(", a fork of {}", short(run, 60)));

@@ -48,7 +48,9 @@ pub fn manifest(run_id: &str, created_at: i64) -> Manifest {
         source_hash: Hash::of_bytes(b"source"),
         plan: Hash::of_bytes(b"plan"),
         mode: "mock".to_owned(),
-        inputs: json!({"files": ["a", "b"], "limit": 0.1, "deep": {"er": null}}),
+        inputs: [("files", json!(["a", "b"])), ("limit", json!(0.1)), ("deep", json!({"er": null}))]
+            .map(|(name, value)| (name.to_owned(), Data::new(value)))
+            .into(),
         settings: json!({"output_dir": "out"}),
         created_at: Timestamp(created_at),
         program: "0.1.0".to_owned(),

@@ -118,7 +118,7 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Wor
                 effects: attempt.effects,
                 progress: attempt.progress,
             };
-            let output = without_secrets(&services.redactor, step.run(&cx, with.into_json()).await?);
+            let output = without_secrets(&services.redactor, step.run(&cx, with).await?);
             if let Some(lasting) = &call.lasting
                 && let Some(now) = keeper.keep(lasting, &output.set).await?
             {

@@ -2,7 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::expr::{Expr, ExprError, Names, RowExpr, Script, Template};
-use crate::value::{Data, Value};
+use crate::value::{Data, Part, Value};
 
 /// A value that may have templates anywhere inside.
 #[derive(Debug, Clone)]
@@ -83,24 +83,34 @@ impl Dynamic {
     /// # Errors
     /// The first that fails.
     pub fn render(&self, names: &dyn Names) -> Result<Value, ExprError> {
+        self.data(names).map(Data::into_json)
+    }
+
+    /// As [`Dynamic::render`]; what stands at the end of a plain path is shared, not copied.
+    ///
+    /// # Errors
+    /// The first that fails.
+    pub fn data(&self, names: &dyn Names) -> Result<Data, ExprError> {
         match self {
-            Self::Const(value) => Ok(value.json().clone()),
-            Self::Template(template) => template.render(names),
-            Self::Expr(expr) => expr.eval(names),
-            Self::Row(row) => Ok(row.bind(names)),
-            Self::Script(script) => script.render(names),
-            Self::List(items) => items.iter().map(|item| item.render(names)).collect(),
+            Self::Const(value) => Ok(value.clone()),
+            Self::Template(template) => template.render(names).map(Data::new),
+            Self::Expr(expr) => expr.data(names),
+            Self::Row(row) => Ok(Data::new(row.bind(names))),
+            Self::Script(script) => script.render(names).map(Data::new),
+            Self::List(items) => {
+                let items = items.iter().map(|item| item.data(names).map(Part::from));
+                Ok(Data::of_parts(Part::List(items.collect::<Result<_, _>>()?)))
+            }
             Self::Map(entries) => {
-                let entries = entries.iter().map(|(key, value)| Ok((key.clone(), value.render(names)?)));
-                entries.collect::<Result<serde_json::Map<_, _>, _>>().map(Value::Object)
+                entries.iter().map(|(key, value)| Ok((key.clone(), value.data(names)?))).collect()
             }
             Self::Bindings(entries) => {
                 let mut bound = Bound { under: names, over: Vec::with_capacity(entries.len()) };
                 for (name, value) in entries {
-                    let value = value.render(&bound)?;
-                    bound.over.push((name.clone(), Data::new(value)));
+                    let value = value.data(&bound)?;
+                    bound.over.push((name.clone(), value));
                 }
-                Ok(Value::Object(bound.over.into_iter().map(|(k, v)| (k, v.into_json())).collect()))
+                Ok(bound.over.into_iter().collect())
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::expr::script::MARKS;
 use crate::expr::statement::{end_of, shifted, template};
 use crate::expr::write::{Around, NAMESPACES, Output, free, write};
 use crate::expr::{Names, functions};
-use crate::value::Value;
+use crate::value::{Data, Value};
 
 /// Steps of evaluation that one expression or template may take.
 const FUEL: u64 = 50_000;
@@ -205,16 +205,24 @@ impl Expr {
     /// # Errors
     /// What it reads and is not there, or what cannot be computed, and where.
     pub fn eval(&self, names: &dyn Names) -> Result<Value, ExprError> {
+        self.data(names).map(Data::into_json)
+    }
+
+    /// Its value, shared with whoever has it where the expression is a plain path.
+    ///
+    /// # Errors
+    /// As [`Expr::eval`].
+    pub fn data(&self, names: &dyn Names) -> Result<Data, ExprError> {
         if let Some(value) = self.plain(names) {
             return Ok(value);
         }
         let value = self.raw(names)?;
-        to_json(&value).map_err(|e| self.error(&e))
+        to_json(&value).map(Data::new).map_err(|e| self.error(&e))
     }
 
     /// What a plain path leads to, taken as it is: a million rows need not be turned into the engine's form and back.
     /// Nothing, where the expression is more than that, or the path leads to what only the engine finds.
-    fn plain(&self, names: &dyn Names) -> Option<Value> {
+    fn plain(&self, names: &dyn Names) -> Option<Data> {
         let [Read { root, field, path, .. }] = self.reads() else { return None };
         let rest = self.0.source.trim().strip_prefix(root.as_str())?;
         if !(rest.is_empty() || rest.starts_with('.')) || !rest.split('.').skip(1).eq(path) {

@@ -12,7 +12,7 @@ use crate::plan::{Body, Leaf, StepPlan, Workspace};
 use crate::schedule::names::{View, holds};
 use crate::schedule::state::{InstId, StepState};
 use crate::schedule::{Op, Schedule, TaskCall, TaskWork};
-use crate::value::{Data, Hash, Value};
+use crate::value::{Hash, Value};
 
 impl Schedule {
     /// Starts what is ready; false when there was nothing to do.
@@ -69,7 +69,7 @@ impl Schedule {
     fn begin_leaf(&mut self, id: InstId, step: &StepPlan, leaf: &Leaf) {
         let way = self.inst(id).way;
         let leaf = if way == 0 { leaf } else { &step.fallback[way - 1] };
-        let with = match leaf.with.render(&self.view(id)) {
+        let with = match leaf.with.data(&self.view(id)) {
             Ok(with) => with,
             Err(error) => return self.settle(id, step, "configuration", "", &error),
         };
@@ -89,7 +89,7 @@ impl Schedule {
         self.launch(
             id,
             Op::Task(TaskCall {
-                work: TaskWork::Step { kind: Arc::clone(&leaf.kind), with: Data::new(with) },
+                work: TaskWork::Step { kind: Arc::clone(&leaf.kind), with },
                 timeout: step.timeout,
                 effects: step.effects,
                 output_file,

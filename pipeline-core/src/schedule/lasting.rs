@@ -11,12 +11,12 @@ use crate::fact::{Assignment, VariableScope};
 use crate::plan::{Reducer, StepPlan};
 use crate::schedule::state::{FrameId, InstId, ScopeId, StepState, Written};
 use crate::schedule::{Lasting, Merge, Op, Schedule, StepDone, TaskCall, TaskWork};
-use crate::value::{Data, Hash, Value};
+use crate::value::{Data, Hash};
 
 impl Schedule {
     /// What a leaf is told of lasting variables: only one that sets some, and only where they reach the pipeline's state.
-    pub(super) fn lasting(&self, id: InstId, with: &Value) -> Option<Lasting> {
-        let is_session = with.get("scope").and_then(Value::as_str) == Some("session");
+    pub(super) fn lasting(&self, id: InstId, with: &Data) -> Option<Lasting> {
+        let is_session = with.get("scope").is_some_and(|scope| scope.json() == "session");
         (is_session && self.lane_of(self.inst(id).frame).is_none()).then(|| self.seen(id))
     }
 

@@ -9,7 +9,7 @@ use crate::error::{ErrorKind, StepError};
 use crate::path::{OpKey, OpRole};
 use crate::schedule::state::{InstId, StepState};
 use crate::schedule::{Op, Schedule};
-use crate::value::Value;
+use crate::value::Data;
 
 /// A rate limit that asks for more than this is a quota: the run is put down instead of waiting.
 const LONG: Duration = Duration::from_mins(5);
@@ -29,9 +29,10 @@ pub fn asks_to_park(error: &StepError) -> Option<Duration> {
 }
 
 /// The account that a leaf's configuration uses: its provider's.
-pub(super) fn account(with: &Value) -> Option<&str> {
+pub(super) fn account(with: &Data) -> Option<String> {
     with.get("prompt")?;
-    Some(with.get("provider").and_then(Value::as_str).unwrap_or("claude"))
+    let provider = with.get("provider");
+    Some(provider.as_ref().and_then(|provider| provider.json().as_str()).unwrap_or("claude").to_owned())
 }
 
 impl Schedule {
@@ -51,8 +52,8 @@ impl Schedule {
     }
 
     /// Holds a step back whose account is used up.
-    pub(super) fn is_held_back(&mut self, id: InstId, with: &Value) -> bool {
-        let account = account(with).map(str::to_owned);
+    pub(super) fn is_held_back(&mut self, id: InstId, with: &Data) -> bool {
+        let account = account(with);
         let held = account.as_ref().and_then(|account| self.parked.get_mut(account));
         let is_held = held.map(|waiting| waiting.push(id)).is_some();
         let inst = self.inst_mut(id);

@@ -66,6 +66,15 @@ impl Part {
         }
     }
 
+    pub(super) fn items(&self) -> Vec<Data> {
+        match self {
+            Self::Json(Value::Array(items)) => items.iter().cloned().map(Data::new).collect(),
+            Self::Shared(data) => data.items(),
+            Self::List(items) => items.iter().map(Self::data).collect(),
+            Self::Json(_) | Self::Map(_) => Vec::new(),
+        }
+    }
+
     pub(super) fn count(&self) -> Option<usize> {
         match self {
             Self::Json(Value::Array(items)) => Some(items.len()),
@@ -77,10 +86,10 @@ impl Part {
         }
     }
 
-    pub(super) fn at(&self, path: &[String]) -> Option<Value> {
+    pub(super) fn at(&self, path: &[String]) -> Option<Data> {
         match (self, path) {
-            (part, []) => Some(part.to_json()),
-            (Self::Json(json), path) => at(json, path).cloned(),
+            (part, []) => Some(part.data()),
+            (Self::Json(json), path) => at(json, path).cloned().map(Data::new),
             (Self::Shared(data), path) => data.at(path),
             (Self::List(_), _) => None,
             (Self::Map(fields), [first, rest @ ..]) => {
@@ -244,6 +253,7 @@ mod tests {
             prop_assert_eq!(parts.template_value(), whole.template_value());
             prop_assert_eq!(parts.count(), whole.count());
             prop_assert_eq!(parts.fields(), whole.fields());
+            prop_assert_eq!(parts.items(), whole.items());
             for (name, value) in parts.fields() {
                 prop_assert_eq!(parts.at(std::slice::from_ref(&name)), whole.at(std::slice::from_ref(&name)));
                 prop_assert_eq!(parts.get(&name), Some(value));

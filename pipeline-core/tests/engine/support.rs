@@ -154,8 +154,9 @@ impl Step for WorkStep {
         StepSpec { kind: "work", summary: "Scripted.", schema: schemars::schema_for!(Work), example: "" }
     }
 
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
-        let work: Work = serde_json::from_value(with).map_err(|e| StepError::invalid(e.to_string()))?;
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
+        let work: Work =
+            serde_json::from_value(with.into_json()).map_err(|e| StepError::invalid(e.to_string()))?;
         self.0.started.lock().push(cx.key.path.to_string());
         let running = self.0.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.peak.fetch_max(running, Ordering::SeqCst);
@@ -348,7 +349,7 @@ fn manifest() -> Manifest {
         source_hash: Hash::of(&()),
         plan: Hash::of(&()),
         mode: "mock".to_owned(),
-        inputs: Value::Null,
+        inputs: Inputs::new(),
         settings: Value::Null,
         created_at: Timestamp(1_700_000_000_000),
         program: "test".to_owned(),

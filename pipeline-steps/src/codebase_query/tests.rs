@@ -11,7 +11,7 @@ use super::*;
 use crate::fixture::Fixture;
 
 async fn ask(cx: &StepContext, queries: Value) -> Result<StepOutput, StepError> {
-    CodebaseQuery.run(cx, json!({ "queries": queries })).await
+    CodebaseQuery.run(cx, json!({ "queries": queries }).into()).await
 }
 
 /// The answer to one query.
@@ -44,7 +44,7 @@ async fn ignore_files_are_honoured() {
     assert_eq!(files(&fx, json!({})).await, ["a.rs", "keep.log", "sub/c.rs"]);
     let cx = fx.context();
     let hidden = json!({ "include_hidden": true, "exclude_patterns": ["sub/**"], "queries": { "q": { "find_files": null } } });
-    let found = CodebaseQuery.run(&cx, hidden).await.unwrap().value;
+    let found = CodebaseQuery.run(&cx, hidden.into()).await.unwrap().value;
     let found: Vec<_> =
         found["q"]["files"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
     assert_eq!(found, [".gitignore", ".hidden/e.rs", ".ignore", "a.rs", "keep.log"]);
@@ -59,7 +59,7 @@ async fn a_part_of_a_repository_knows_what_the_whole_ignores() {
         fx.write(file, "x");
     }
     let with = json!({ "path": "part", "queries": { "q": { "find_files": {} } } });
-    let found = CodebaseQuery.run(&fx.context(), with).await.unwrap().value;
+    let found = CodebaseQuery.run(&fx.context(), with.into()).await.unwrap().value;
     let found: Vec<_> =
         found["q"]["files"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
     assert_eq!(found, ["a.rs", "deep/out/d.rs"]);
@@ -125,7 +125,7 @@ async fn nothing_outside_of_the_roots_is_read() {
     assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
     for path in ["../outside", "linked", "/etc"] {
         let with = json!({ "path": path, "queries": { "q": { "find_files": {} } } });
-        let error = CodebaseQuery.run(&fx.context(), with).await.unwrap_err();
+        let error = CodebaseQuery.run(&fx.context(), with.into()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Denied, "{path}: {error:?}");
     }
     let error =
@@ -439,7 +439,7 @@ async fn git_tells_what_has_changed() {
         ])
     );
     let part = json!({ "path": "part", "queries": { "s": { "get_git_status": {} }, "c": { "get_changed_files": {} } } });
-    let part = CodebaseQuery.run(&cx, part).await.unwrap().value;
+    let part = CodebaseQuery.run(&cx, part.into()).await.unwrap().value;
     assert_eq!(
         (&part["s"]["modified"], &part["c"]["files"][0]["path"]),
         (&json!(["kept.rs"]), &json!("kept.rs"))

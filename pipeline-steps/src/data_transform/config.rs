@@ -15,6 +15,7 @@ use serde_json::Map;
 pub(super) struct Config {
     /// The rows: an expression that gives a list, such as `steps.load.orders`.
     #[schemars(extend("x-kind" = "expression"))]
+    #[expect(dead_code, reason = "for the schema: rows are taken around the reading, which would copy them")]
     pub(super) input_source: Value,
     /// What to do with the rows, in order. Without any, they stay as they are.
     #[serde(default)]
@@ -135,6 +136,7 @@ pub(super) struct Operation {
     /// join: the other rows, as an expression.
     #[serde(default)]
     #[schemars(extend("x-kind" = "expression"))]
+    #[expect(dead_code, reason = "as `input_source`")]
     pub(super) right_source: Option<Value>,
     /// join: the field of these rows; the same as `join_key` when it is left out.
     #[serde(default)]

@@ -1,15 +1,16 @@
 //! Operations that make rows of rows.
 //!
-//! Owns [`Data`], what stands between two operations, and every operation that keeps a list a list. Each takes its rows by
-//! value, so that a million of them are moved and never copied. Must not know the step's context.
+//! Owns [`Data`], what stands between two operations, and every operation that keeps a list a list. Rows of the
+//! input are borrowed until an operation changes them, so that a million of them are copied once at most. Must not know the step's context.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
+use indexmap::IndexMap;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::expr::{ExprError, RowExpr};
 use pipeline_core::value::Value;
-use serde_json::Map;
 
 use super::cell::{self, MISSING, Same, SortKey};
 use super::config::{Fields, JoinType, Key, Keys, Operation, Order};
@@ -20,41 +21,57 @@ const YIELD_EVERY: usize = 1024;
 /// Most pairs of rows that a join may have.
 const MOST_PAIRS: usize = 10_000_000;
 
+/// A row: of the input as it is, or one that an operation made.
+pub(super) type Row<'a> = Cow<'a, Value>;
+
 /// What stands between two operations.
-pub(super) enum Data {
+pub(super) enum Table<'a> {
     /// A list of rows.
-    Rows(Vec<Value>),
+    Rows(Vec<Row<'a>>),
     /// What `group_by` made: a list of rows for each key.
-    Groups(Map<String, Value>),
+    Groups(IndexMap<String, Vec<Row<'a>>>),
     /// A single value: what an aggregate gave, or an input that is not a list.
-    One(Value),
+    One(Row<'a>),
 }
 
-impl Data {
+impl<'a> Table<'a> {
+    /// A list as its rows, anything else as it is.
+    pub(super) fn of(value: Row<'a>) -> Self {
+        match value {
+            Cow::Borrowed(Value::Array(items)) => Self::Rows(items.iter().map(Cow::Borrowed).collect()),
+            Cow::Owned(Value::Array(items)) => Self::Rows(items.into_iter().map(Cow::Owned).collect()),
+            other => Self::One(other),
+        }
+    }
+
     /// The list `field` of a map, where the map has it.
     pub(super) fn inner_list(self, field: Option<&str>) -> Self {
         match (self, field) {
-            (Self::One(Value::Object(mut fields)), Some(name))
-                if fields.get(name).is_some_and(Value::is_array) =>
-            {
-                match fields.remove(name) {
-                    Some(Value::Array(rows)) => Self::Rows(rows),
-                    _ => Self::One(Value::Object(fields)),
-                }
+            (Self::One(map), Some(name)) if map.get(name).is_some_and(Value::is_array) => {
+                inner(map, name).map_or(Self::Rows(Vec::new()), Self::of)
             }
             (data, _) => data,
         }
     }
+
+    /// As a value: the rows that are still those of the input are copied now.
+    pub(super) fn into_value(self) -> Value {
+        let list = |rows: Vec<Row<'a>>| rows.into_iter().map(Cow::into_owned).collect();
+        match self {
+            Self::Rows(rows) => Value::Array(list(rows)),
+            Self::Groups(groups) => {
+                groups.into_iter().map(|(name, rows)| (name, Value::Array(list(rows)))).collect()
+            }
+            Self::One(value) => value.into_owned(),
+        }
+    }
 }
 
-impl Data {
-    /// As a value.
-    pub(super) fn into_value(self) -> Value {
-        match self {
-            Self::Rows(rows) => Value::Array(rows),
-            Self::Groups(groups) => Value::Object(groups),
-            Self::One(value) => value,
-        }
+/// What a field of a row has.
+fn inner<'a>(row: Row<'a>, field: &str) -> Option<Row<'a>> {
+    match row {
+        Cow::Borrowed(row) => cell::get(row, field).map(Cow::Borrowed),
+        Cow::Owned(row) => cell::get(&row, field).cloned().map(Cow::Owned),
     }
 }
 
@@ -77,7 +94,10 @@ async fn breathe(index: usize) {
 }
 
 /// Keeps the rows for which the condition holds; without one, those whose field is there and not false.
-pub(super) async fn filter(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+pub(super) async fn filter<'a>(
+    operation: &Operation,
+    mut rows: Vec<Row<'a>>,
+) -> Result<Vec<Row<'a>>, StepError> {
     let field = operation.field.as_deref();
     let mut keeps = Vec::with_capacity(rows.len());
     for (index, row) in rows.iter().enumerate() {
@@ -93,7 +113,7 @@ pub(super) async fn filter(operation: &Operation, mut rows: Vec<Value>) -> Resul
 }
 
 /// Keeps the rows whose flag is set, in their place.
-fn keep(rows: &mut Vec<Value>, keeps: &[bool]) {
+fn keep<T>(rows: &mut Vec<T>, keeps: &[bool]) {
     let mut flags = keeps.iter();
     rows.retain(|_| flags.next().is_some_and(|f| *f));
 }
@@ -114,23 +134,26 @@ fn holds(condition: &RowExpr, field: Option<&str>, row: &Value) -> Result<bool, 
 }
 
 /// Replaces each row, or one of its fields.
-pub(super) async fn map(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+pub(super) async fn map<'a>(
+    operation: &Operation,
+    mut rows: Vec<Row<'a>>,
+) -> Result<Vec<Row<'a>>, StepError> {
     for (index, row) in rows.iter_mut().enumerate() {
         breathe(index).await;
         let changed = match (operation.field.as_deref(), &operation.expression, &operation.mapping) {
             (Some(field), Some(expression), _) => {
                 let value = field_value(expression, field, row).map_err(|e| at_row(index, e))?;
-                cell::set(row, field, value)
+                cell::set(row.to_mut(), field, value)
             }
             (Some(field), None, Some(mapping)) => {
                 let new = cell::get(row, field).and_then(|old| mapping.get(&cell::text(old)).cloned());
-                new.is_none_or(|new| cell::set(row, field, new))
+                new.is_none_or(|new| cell::set(row.to_mut(), field, new))
             }
             (None, Some(expression), _) => {
-                *row = expression.eval(row).map_err(|e| at_row(index, e))?;
+                *row = Cow::Owned(expression.eval(row).map_err(|e| at_row(index, e))?);
                 true
             }
-            (None, None, Some(mapping)) => match row {
+            (None, None, Some(mapping)) => match row.to_mut() {
                 Value::Object(fields) => {
                     fields.extend(mapping.iter().map(|(k, v)| (k.clone(), v.clone())));
                     true
@@ -165,7 +188,7 @@ fn field_value(expression: &RowExpr, field: &str, row: &Value) -> Result<Value, 
 }
 
 /// Stable; rows without the field come last in either direction.
-pub(super) fn sort(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+pub(super) fn sort<'a>(operation: &Operation, mut rows: Vec<Row<'a>>) -> Result<Vec<Row<'a>>, StepError> {
     let keys: Vec<(Option<&str>, Order)> = match (&operation.by, &operation.field) {
         (Some(Keys::Many(keys)), _) => keys
             .iter()
@@ -175,7 +198,7 @@ pub(super) fn sort(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Va
             })
             .collect(),
         (Some(Keys::One(field)), _) | (None, Some(field)) => vec![(Some(field), operation.order)],
-        (None, None) if rows.iter().any(Value::is_object) => return Err(lacks("field")),
+        (None, None) if rows.iter().any(|row| row.is_object()) => return Err(lacks("field")),
         (None, None) => vec![(None, operation.order)],
     };
     let key = |row, (field, _): &(Option<&str>, Order)| match field {
@@ -184,7 +207,8 @@ pub(super) fn sort(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Va
     };
     // Each key is found once, not at each comparison.
     let width = keys.len();
-    let table: Vec<SortKey<'_>> = rows.iter().flat_map(|row| keys.iter().map(move |k| key(row, k))).collect();
+    let table: Vec<SortKey<'_>> =
+        rows.iter().flat_map(|row| keys.iter().map(move |k| key(&**row, k))).collect();
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|a, b| {
         let by = |(at, (_, order)): (usize, &(Option<&str>, Order))| {
@@ -193,11 +217,11 @@ pub(super) fn sort(operation: &Operation, mut rows: Vec<Value>) -> Result<Vec<Va
         keys.iter().enumerate().map(by).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
     });
     drop(table);
-    Ok(order.into_iter().map(|place| rows[place].take()).collect())
+    Ok(order.into_iter().map(|place| std::mem::take(&mut rows[place])).collect())
 }
 
 /// Keeps the first of rows that are the same, or the same in some fields.
-pub(super) fn unique(operation: &Operation, mut rows: Vec<Value>) -> Vec<Value> {
+pub(super) fn unique<'a>(operation: &Operation, mut rows: Vec<Row<'a>>) -> Vec<Row<'a>> {
     let fields: Vec<&str> = match (&operation.fields, &operation.field) {
         (Some(Fields::One(field)), _) | (None, Some(field)) => vec![field],
         (Some(Fields::Many(fields)), _) => fields.iter().map(String::as_str).collect(),
@@ -217,7 +241,7 @@ pub(super) fn unique(operation: &Operation, mut rows: Vec<Value>) -> Vec<Value> 
 }
 
 /// Keeps some fields of each row. A field that a row lacks stays away.
-pub(super) fn select(operation: &Operation, rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+pub(super) fn select<'a>(operation: &Operation, rows: Vec<Row<'a>>) -> Result<Vec<Row<'a>>, StepError> {
     let same = |field: &String| (field.rsplit('.').next().unwrap_or(field).to_owned(), field.clone());
     let pairs: Vec<(String, String)> = match &operation.fields {
         None => return Err(lacks("fields")),
@@ -225,32 +249,32 @@ pub(super) fn select(operation: &Operation, rows: Vec<Value>) -> Result<Vec<Valu
         Some(Fields::Many(fields)) => fields.iter().map(same).collect(),
         Some(Fields::Renamed(fields)) => fields.iter().map(|(k, v)| (k.clone(), cell::text(v))).collect(),
     };
-    let chosen = |row: Value| {
+    let chosen = |row: Row<'_>| {
         let found =
             pairs.iter().filter_map(|(new, field)| Some((new.clone(), cell::get(&row, field)?.clone())));
-        Value::Object(found.collect())
+        Cow::Owned(Value::Object(found.collect()))
     };
     Ok(rows.into_iter().map(chosen).collect())
 }
 
 /// Keeps `count` rows after `offset`.
-pub(super) fn limit(operation: &Operation, rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
+pub(super) fn limit<'a>(operation: &Operation, rows: Vec<Row<'a>>) -> Result<Vec<Row<'a>>, StepError> {
     let count = operation.count.ok_or_else(|| lacks("count"))?;
     let as_size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(rows.into_iter().skip(as_size(operation.offset)).take(as_size(count)).collect())
 }
 
 /// One level: lists become their elements; with a field, the elements of that field's lists.
-pub(super) fn flatten(operation: &Operation, rows: Vec<Value>) -> Vec<Value> {
+pub(super) fn flatten<'a>(operation: &Operation, rows: Vec<Row<'a>>) -> Vec<Row<'a>> {
     let mut flat = Vec::new();
     for row in rows {
-        let inner = match &operation.field {
-            Some(field) => cell::get(&row, field).cloned(),
+        let found = match &operation.field {
+            Some(field) => inner(row, field),
             None => Some(row),
         };
-        match inner {
-            Some(Value::Array(items)) => flat.extend(items),
-            Some(one) => flat.push(one),
+        match found.map(Table::of) {
+            Some(Table::Rows(items)) => flat.extend(items),
+            Some(one) => flat.push(Cow::Owned(one.into_value())),
             None => {}
         }
     }
@@ -258,8 +282,12 @@ pub(super) fn flatten(operation: &Operation, rows: Vec<Value>) -> Vec<Value> {
 }
 
 /// Puts each row together with every one of the other rows that has the same key: as many rows as there are pairs.
-pub(super) async fn join(operation: &Operation, rows: Vec<Value>) -> Result<Vec<Value>, StepError> {
-    let Some(Value::Array(others)) = &operation.right_source else {
+pub(super) async fn join<'a>(
+    operation: &Operation,
+    rows: Vec<Row<'a>>,
+    others: Option<&Value>,
+) -> Result<Vec<Row<'a>>, StepError> {
+    let Some(Value::Array(others)) = others else {
         return Err(StepError::invalid("`right_source` is not a list").help("point it at a list of rows"));
     };
     let (left, right) = match (operation.left_field.as_deref(), operation.join_key.as_deref()) {
@@ -293,7 +321,7 @@ pub(super) async fn join(operation: &Operation, rows: Vec<Value>) -> Result<Vec<
             }
             // The last pair takes the row itself.
             let one = if at.is_some() { row.clone() } else { row.take() };
-            let Some(Value::Object(mut fields)) = one else {
+            let Some(Value::Object(mut fields)) = one.map(Cow::into_owned) else {
                 return Err(StepError::invalid(format!("row {} is not a map", number + 1)));
             };
             match (&operation.alias, &others[place]) {
@@ -306,7 +334,7 @@ pub(super) async fn join(operation: &Operation, rows: Vec<Value>) -> Result<Vec<
                 // It has the key, so it is a map.
                 (None, _) => {}
             }
-            joined.push(Value::Object(fields));
+            joined.push(Cow::Owned(Value::Object(fields)));
         }
     }
     Ok(joined)

@@ -13,10 +13,10 @@ use serde_json::{Map, Number};
 
 use super::cell::{self, MISSING, Same};
 use super::config::{Function, Operation};
-use super::rows::Data;
+use super::rows::{Row, Table};
 
 /// Rows by the value of a field, in order of first appearance. Rows without it are under `null`.
-pub(super) fn group_by(operation: &Operation, rows: Vec<Value>) -> Result<Data, StepError> {
+pub(super) fn group_by<'a>(operation: &Operation, rows: Vec<Row<'a>>) -> Result<Table<'a>, StepError> {
     let Some(field) = &operation.field else {
         return Err(StepError::invalid("`field` is missing").help("add `field: …` to the operation"));
     };
@@ -32,53 +32,53 @@ pub(super) fn group_by(operation: &Operation, rows: Vec<Value>) -> Result<Data, 
         places.push(entry.index());
         *entry.or_default() += 1;
     }
-    let mut groups: Vec<(String, Vec<Value>)> =
+    let mut groups: Vec<(String, Vec<Row<'a>>)> =
         names.into_iter().map(|(name, size)| (name.into_owned(), Vec::with_capacity(size))).collect();
     for (row, place) in rows.into_iter().zip(places) {
         groups[place].1.push(row);
     }
-    Ok(Data::Groups(groups.into_iter().map(|(name, rows)| (name, Value::Array(rows))).collect()))
+    Ok(Table::Groups(groups.into_iter().collect()))
 }
 
 /// Rows by a field's value, in order of first appearance.
-fn grouped<'r>(rows: &'r [Value], field: &str) -> IndexMap<Same<'r>, Vec<&'r Value>> {
+fn grouped<'r>(rows: &'r [Row<'_>], field: &str) -> IndexMap<Same<'r>, Vec<&'r Value>> {
     let mut groups: IndexMap<Same<'r>, Vec<&'r Value>> = IndexMap::new();
     for row in rows {
+        let row: &Value = row;
         groups.entry(Same(cell::get(row, field).unwrap_or(&MISSING))).or_default().push(row);
     }
     groups
 }
 
 /// One value for all rows, or for each group.
-pub(super) fn aggregate(operation: &Operation, data: Data) -> Result<Data, StepError> {
+pub(super) fn aggregate<'a>(operation: &Operation, table: Table<'a>) -> Result<Table<'a>, StepError> {
     let field = operation.field.as_deref();
-    match (data, &operation.group_by) {
-        (Data::Rows(rows), None) => {
-            let rows: Vec<&Value> = rows.iter().collect();
-            compute(operation.function, field, &rows).map(Data::One)
+    match (table, &operation.group_by) {
+        (Table::Rows(rows), None) => {
+            let rows: Vec<&Value> = rows.iter().map(|row| &**row).collect();
+            compute(operation.function, field, &rows).map(|value| Table::One(Cow::Owned(value)))
         }
-        (Data::Rows(rows), Some(by)) => {
+        (Table::Rows(rows), Some(by)) => {
             let name = operation.alias.clone().unwrap_or_else(|| operation.function.name().to_owned());
             let mut all = Vec::new();
             for (key, rows) in grouped(&rows, by) {
                 let mut row = Map::new();
                 row.insert(by.clone(), key.0.clone());
                 row.insert(name.clone(), compute(operation.function, field, &rows)?);
-                all.push(Value::Object(row));
+                all.push(Cow::Owned(Value::Object(row)));
             }
-            Ok(Data::Rows(all))
+            Ok(Table::Rows(all))
         }
-        (Data::Groups(_), Some(_)) => Err(StepError::invalid("the rows are grouped already")
+        (Table::Groups(_), Some(_)) => Err(StepError::invalid("the rows are grouped already")
             .help("leave `group_by` out: the result is one value for each group")),
-        (Data::Groups(groups), None) => {
+        (Table::Groups(groups), None) => {
             let each = groups.into_iter().map(|(key, rows)| {
-                let rows: Vec<&Value> =
-                    rows.as_array().map(Vec::as_slice).unwrap_or_default().iter().collect();
+                let rows: Vec<&Value> = rows.iter().map(|row| &**row).collect();
                 Ok((key, compute(operation.function, field, &rows)?))
             });
-            Ok(Data::One(Value::Object(each.collect::<Result<_, StepError>>()?)))
+            Ok(Table::One(Cow::Owned(Value::Object(each.collect::<Result<_, StepError>>()?))))
         }
-        (Data::One(value), _) => Err(super::not_rows(&value)),
+        (Table::One(value), _) => Err(super::not_rows(&value)),
     }
 }
 

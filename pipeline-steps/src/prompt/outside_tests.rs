@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::*;
 use crate::fixture::{Fixture, agent, answer, service};
+use pipeline_core::value::Value;
 
 /// Sessions in memory: one lease at a time for all of them.
 #[derive(Default)]
@@ -96,7 +97,7 @@ async fn turn(
     cx.key = OpKey { path: StepPath::from(path), turn: 1, role: OpRole::Attempt };
     let mut all = json!({ "provider": "test" });
     all.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
-    Prompt::new(Arc::default()).run(&cx, all).await.map(|output| output.value)
+    Prompt::new(Arc::default()).run(&cx, all.into()).await.map(|output| output.value)
 }
 
 fn numbered(count: usize) -> Fixture {

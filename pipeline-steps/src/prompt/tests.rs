@@ -18,12 +18,13 @@ use serde_json::json;
 
 use super::*;
 use crate::fixture::{Fixture, Script, answer, calling, read, service};
+use pipeline_core::value::Value;
 
 /// Runs the step with provider `test`; `with` may leave out the provider.
 async fn run_in(cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
     let mut all = json!({ "provider": "test" });
     all.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
-    Prompt::new(Arc::default()).run(cx, all).await
+    Prompt::new(Arc::default()).run(cx, all.into()).await
 }
 
 async fn run(fx: &Fixture, with: Value) -> Result<StepOutput, StepError> {

@@ -21,7 +21,7 @@ use pipeline_core::source::{MemorySources, SourceRef};
 use pipeline_core::step::{RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::store::{Manifest, OutputWriter, SnapshotSpace, SnapshotStore, StoredSources};
 use pipeline_core::tool::{Tool, ToolOutput, ToolSource, ToolSpec};
-use pipeline_core::value::{Hash, Value};
+use pipeline_core::value::{Data, Hash, Value};
 
 struct Nothing;
 
@@ -95,7 +95,7 @@ impl Step for Model {
         StepSpec { kind: "prompt", summary: "", schema: schemars::schema_for!(Anything), example: "" }
     }
 
-    async fn run(&self, _: &StepContext, _: Value) -> Result<StepOutput, StepError> {
+    async fn run(&self, _: &StepContext, _: Data) -> Result<StepOutput, StepError> {
         let next = self.0.lock().pop();
         Ok(StepOutput::ok(next.unwrap_or_else(|| serde_json::json!({"text": "written"}))))
     }
@@ -166,8 +166,8 @@ impl Step for Spy {
         self.step.check(config, cx);
     }
 
-    async fn run(&self, cx: &StepContext, with: Value) -> Result<StepOutput, StepError> {
-        self.given.lock().insert(cx.key.path.to_string(), with.clone());
+    async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
+        self.given.lock().insert(cx.key.path.to_string(), with.json().clone());
         match &self.answer {
             Some(answer) => Ok(StepOutput::ok(answer.clone())),
             None => self.step.run(cx, with).await,
@@ -301,7 +301,7 @@ impl World {
             source_hash: Hash::of(&()),
             plan: Hash::of(&()),
             mode: "mock".to_owned(),
-            inputs: Value::Null,
+            inputs: BTreeMap::new(),
             settings: Value::Null,
             created_at: started_at,
             program: "test".to_owned(),

@@ -11,7 +11,7 @@ use pipeline_core::engine::lasting;
 use pipeline_core::fact::{Fact, Record};
 use pipeline_core::plan::{CompileOptions, Inputs, Plan, check_inputs};
 use pipeline_core::store::{CheckpointStore, Manifest, StoredSources};
-use pipeline_core::value::{Data, Hash, Value};
+use pipeline_core::value::Hash;
 
 use super::{compile_again, mode_of};
 use crate::app::{self, App, Kinds};
@@ -164,12 +164,12 @@ async fn remember(state_dir: &Path, plan: &Plan, mode: Mode, kept: &mut Kept) ->
 }
 
 /// The old run's inputs, as the edited file declares them.
-fn inputs(app: &App, plan: &Plan, old: &Value) -> Result<Value, Failure> {
+fn inputs(app: &App, plan: &Plan, old: &Inputs) -> Result<Inputs, Failure> {
     let declared = |name: &str| plan.root().inputs.iter().any(|input| input.name == name);
     let mut given = Inputs::new();
-    for (name, value) in old.as_object().into_iter().flatten() {
+    for (name, value) in old {
         if declared(name) {
-            given.insert(name.clone(), Data::new(value.clone()));
+            given.insert(name.clone(), value.clone());
         } else {
             app.console.note(&format!(
                 "{} the file has no input `{}` any more",
@@ -178,12 +178,11 @@ fn inputs(app: &App, plan: &Plan, old: &Value) -> Result<Value, Failure> {
             ));
         }
     }
-    let checked = check_inputs(plan, given).map_err(|messages| {
+    check_inputs(plan, given).map_err(|messages| {
         let mut failure = Failure::usage("");
         failure.messages = messages;
         failure.help("a resumed run keeps its inputs; give a new input a default, or begin a new run")
-    })?;
-    Ok(Value::Object(checked.into_iter().map(|(name, value)| (name, value.into_json())).collect()))
+    })
 }
 
 #[expect(clippy::too_many_arguments, reason = "a new run is what all of these say")]
@@ -227,7 +226,7 @@ fn started(manifest: &Manifest, kept: &Kept) -> Fact {
         workflow: manifest.workflow.clone(),
         plan: manifest.plan,
         mode: manifest.mode.clone(),
-        inputs: Data::new(manifest.inputs.clone()),
+        inputs: manifest.inputs.clone().into_iter().collect(),
         seed: kept.seed,
     }
 }

@@ -81,7 +81,7 @@ impl Found {
             }
         }
         Self {
-            inputs: differences(&left.manifest.inputs, &right.manifest.inputs),
+            inputs: differences(inputs(left).json(), inputs(right).json()),
             sources: sources(left, right),
             steps,
             outputs: differences(&outputs(left), &outputs(right)),
@@ -188,6 +188,10 @@ fn came(run: &StoredRun) -> IndexMap<String, Came> {
         }
     }
     all
+}
+
+fn inputs(run: &StoredRun) -> Data {
+    run.manifest.inputs.clone().into_iter().collect()
 }
 
 fn outputs(run: &StoredRun) -> Value {

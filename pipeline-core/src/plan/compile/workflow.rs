@@ -12,6 +12,7 @@ use crate::plan::compile::keys::{Keys, wrong};
 use crate::plan::compile::names::{PipelineScope, Place};
 use crate::plan::{InputKind, InputPlan, Pipeline, PipelineId, Settings};
 use crate::source::{Referrer, SourceRef};
+use crate::value::Data;
 
 /// Most pipelines of one plan: a file that names two, that name two each, and so on, ends here.
 const MOST_PIPELINES: usize = 1000;
@@ -322,8 +323,8 @@ impl Compiler<'_> {
         input.description = keys.text("description", report).map(str::to_owned);
         keys.finish("an input", self.options.lenient, report);
         if let Some(default) = input.default.clone().filter(|d| !d.is_null()) {
-            match crate::plan::fit_input(input, &default) {
-                Ok(fit) => input.default = Some(fit),
+            match crate::plan::fit_input(input, &Data::new(default)) {
+                Ok(fit) => input.default = Some(fit.into_json()),
                 Err(message) => {
                     let span = node.get("default").map_or(node.span, |n| n.span);
                     self.report.push(Diagnostic::error(

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde_json::Map;
 
 use crate::error::StepError;
-use crate::expr::ExprError;
+use crate::expr::{Dynamic, ExprError};
 use crate::fact::{RunError, RunStatus, Status};
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::plan::{Child, Inputs, Pipeline, PipelineId, StepPlan, fit_input};
@@ -65,13 +65,13 @@ impl Schedule {
         };
         for (name, value) in &pipeline.global_vars {
             let view = View { schedule: self, frame, looping: None, at: self.now };
-            let value = value.render(&view).map_err(|e| failed("global_vars", name, &e))?;
-            self.scopes[scope.0].globals.insert(name.clone(), Data::new(value));
+            let value = value.data(&view).map_err(|e| failed("global_vars", name, &e))?;
+            self.scopes[scope.0].globals.insert(name.clone(), value);
         }
         for (name, value) in &pipeline.variables {
             let view = View { schedule: self, frame, looping: None, at: self.now };
-            let value = value.render(&view).map_err(|e| failed("variables", name, &e))?;
-            self.scopes[scope.0].state.insert(name.clone(), Data::new(value));
+            let value = value.data(&view).map_err(|e| failed("variables", name, &e))?;
+            self.scopes[scope.0].state.insert(name.clone(), value);
         }
         if let Some(kept) = self.lasting.get(&pipeline.name).cloned() {
             self.scopes[scope.0].state.extend(kept.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -124,16 +124,16 @@ impl Schedule {
         let mut inputs = Inputs::new();
         for (name, value) in &child.inputs {
             let value = value
-                .render(&view)
+                .data(&view)
                 .map_err(|e| StepError::invalid(format!("input `{name}`: {}", e.message)))?;
-            inputs.insert(name.clone(), Data::new(value));
+            inputs.insert(name.clone(), value);
         }
         for declared in &pipeline.inputs {
             match inputs.get(&declared.name) {
                 Some(given) => {
-                    let fit = fit_input(declared, given.json())
+                    let fit = fit_input(declared, given)
                         .map_err(|m| StepError::invalid(format!("pipeline `{}`: {m}", pipeline.name)))?;
-                    inputs.insert(declared.name.clone(), Data::new(fit));
+                    inputs.insert(declared.name.clone(), fit);
                 }
                 None => match &declared.default {
                     Some(default) => {
@@ -193,16 +193,15 @@ impl Schedule {
             });
             return Ok(Data::of_parts(Part::map(values)));
         };
-        let mut all = Map::new();
         let view = View { schedule: self, frame, looping: None, at: self.now };
-        for (name, value) in outputs {
-            let value = value.render(&view).map_err(|e| {
+        let output = |(name, value): &(String, Dynamic)| {
+            let value = value.data(&view).map_err(|e| {
                 let error = StepError::invalid(format!("outputs.{name}: {}", e.message));
                 StepError { help: e.help, ..error }
             })?;
-            all.insert(name.clone(), value);
-        }
-        Ok(Data::new(Value::Object(all)))
+            Ok((name.clone(), value))
+        };
+        outputs.iter().map(output).collect()
     }
 }
 

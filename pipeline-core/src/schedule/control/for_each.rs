@@ -17,11 +17,11 @@ use crate::value::{Data, Value};
 
 impl Schedule {
     pub(super) fn begin_for_each(&mut self, id: InstId, step: &StepPlan, each: &ForEach) {
-        let items = match each.source.render(&self.view(id)) {
-            Ok(Value::Array(items)) => Value::Array(items),
-            Ok(Value::Null) => Value::Array(Vec::new()),
+        let items = match each.source.data(&self.view(id)) {
+            Ok(items) if items.json().is_array() => items,
+            Ok(nothing) if nothing.json().is_null() => Data::new(Value::Array(Vec::new())),
             Ok(other) => {
-                let kind = crate::document::Node::from_json(step.span, &other).kind_name();
+                let kind = crate::document::Node::from_json(step.span, other.json()).kind_name();
                 let error =
                     StepError::invalid(format!("the data source of `{}` is {kind}, not a list", step.name))
                         .help("a data_source must give a list; `keys(x)` and `values(x)` make one of a map");
@@ -29,13 +29,13 @@ impl Schedule {
             }
             Err(error) => return self.settle(id, step, "data_source", "", &error),
         };
-        let length = items.as_array().map_or(0, Vec::len);
+        let length = items.count().unwrap_or(0);
         let most = each.max_iterations.map_or(usize::MAX, |m| usize::try_from(m).unwrap_or(usize::MAX));
         let total = length.min(most);
         let serial = self.next_serial();
         self.inst_mut(id).state = StepState::ForEach(ForEachState {
             serial,
-            items: Data::new(items),
+            items,
             total,
             next: 0,
             open: BTreeMap::new(),
