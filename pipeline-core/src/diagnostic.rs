@@ -4,6 +4,7 @@
 //! tree so that all are shown at once. Must not know terminals: drawing is the binary's business.
 //! Next: `source.rs` for the texts that spans point into, `codes.rs` for the long form of each code.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,9 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// Text that could stand at `span` instead.
     pub suggestion: Option<String>,
+    /// The map, by its place, and the key of it that this is about.
+    #[serde(skip)]
+    key: Option<(Span, String)>,
 }
 
 impl Diagnostic {
@@ -99,7 +103,17 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, code: &'static str, span: Option<Span>, message: String) -> Self {
-        Self { code, severity, message, span, labels: Vec::new(), path: None, help: None, suggestion: None }
+        Self {
+            code,
+            severity,
+            message,
+            span,
+            labels: Vec::new(),
+            path: None,
+            help: None,
+            suggestion: None,
+            key: None,
+        }
     }
 
     /// Adds what to do next.
@@ -124,6 +138,14 @@ impl Diagnostic {
     #[must_use]
     pub fn label(mut self, span: Span, text: impl Into<String>) -> Self {
         self.labels.push(Label { span, text: text.into() });
+        self
+    }
+
+    /// Says that a key of the map at `map` is what this is about: it is missing, or this was probably meant to be it. Of two
+    /// findings about one key, only the one with a suggestion is told.
+    #[must_use]
+    pub fn about(mut self, map: Span, key: impl Into<String>) -> Self {
+        self.key = Some((map, key.into()));
         self
     }
 
@@ -157,8 +179,14 @@ impl Report {
         self.findings.iter().any(|d| d.severity == Severity::Error)
     }
 
-    /// The findings ordered by file and position, without exact repeats.
+    /// The findings ordered by file and position, without exact repeats, and without keys that are missing only because
+    /// they are misspelled.
     pub fn into_sorted(mut self) -> Vec<Diagnostic> {
+        let suggested = self.findings.iter().filter(|finding| finding.suggestion.is_some());
+        let meant: HashSet<(Span, String)> = suggested.filter_map(|finding| finding.key.clone()).collect();
+        self.findings.retain(|finding| {
+            finding.suggestion.is_some() || finding.key.as_ref().is_none_or(|key| !meant.contains(key))
+        });
         self.findings.sort_by(|a, b| (a.span, a.code, &a.message).cmp(&(b.span, b.code, &b.message)));
         self.findings.dedup();
         self.findings

@@ -5,6 +5,7 @@
 //! `providers.rs`, `steps.rs`, `control.rs`,
 //! `workflow.rs`. Must not know how a plan is run, nor any step or provider by name beyond the catalog.
 
+mod guess;
 mod keys;
 mod names;
 mod text;

@@ -51,7 +51,12 @@ impl Compiler<'_> {
             Some(message) => self.any_value(message, place),
             None => {
                 let finding = Diagnostic::error("E0102", node.span, "an `approval` step needs `message`");
-                self.report.push(finding.help("add `message: …`, the question").at(&place.path));
+                self.report.push(
+                    finding
+                        .help("add `message: …`, the question")
+                        .at(&place.path)
+                        .about(node.span, "message"),
+                );
                 Dynamic::List(Vec::new())
             }
         };
@@ -83,7 +88,12 @@ impl Compiler<'_> {
             Some(list) => self.block(list, place),
             None => {
                 let finding = Diagnostic::error("E0102", node.span, format!("this step needs `{key}`"));
-                self.report.push(finding.help(format!("add `{key}:` with a list of steps")).at(&place.path));
+                self.report.push(
+                    finding
+                        .help(format!("add `{key}:` with a list of steps"))
+                        .at(&place.path)
+                        .about(node.span, key),
+                );
                 self.add_block(Vec::new(), None)
             }
         }
@@ -146,8 +156,12 @@ impl Compiler<'_> {
             },
             None => {
                 let finding = Diagnostic::error("E0102", node.span, "a `for_loop` step needs `data_source`");
-                self.report
-                    .push(finding.help("give it a list, or an expression that comes to one").at(&place.path));
+                self.report.push(
+                    finding
+                        .help("give it a list, or an expression that comes to one")
+                        .at(&place.path)
+                        .about(node.span, "data_source"),
+                );
                 Dynamic::List(Vec::new())
             }
         };
@@ -243,7 +257,10 @@ impl Compiler<'_> {
                 let finding =
                     Diagnostic::error("E0102", node.span, format!("a `while_loop` step has {what}"));
                 self.report.push(
-                    finding.help("say with one of them when it goes on, or when it ends").at(&place.path),
+                    finding
+                        .help("say with one of them when it goes on, or when it ends")
+                        .at(&place.path)
+                        .about(node.span, "condition"),
                 );
                 (Condition::Const(false), false)
             }
@@ -262,8 +279,11 @@ impl Compiler<'_> {
             }
             None => {
                 let finding = Diagnostic::error("E0102", node.span, "a `switch` step needs `expression`");
-                self.report
-                    .push(finding.help("add `expression:`, the value that the cases are compared with"));
+                self.report.push(
+                    finding
+                        .help("add `expression:`, the value that the cases are compared with")
+                        .about(node.span, "expression"),
+                );
                 None
             }
         };
@@ -281,8 +301,11 @@ impl Compiler<'_> {
         }
         let default = keys.get("default").map(|list| self.block(list, &inside));
         if cases.is_empty() && default.is_none() {
-            self.report
-                .push(Diagnostic::error("E0102", node.span, "a `switch` step needs `cases`").at(&place.path));
+            self.report.push(
+                Diagnostic::error("E0102", node.span, "a `switch` step needs `cases`")
+                    .at(&place.path)
+                    .about(node.span, "cases"),
+            );
         }
         let nothing = || Expr::compile("none", &[]).ok();
         match on.or_else(nothing) {

@@ -12,6 +12,7 @@ use crate::plan::Condition;
 use crate::plan::compile::Compiler;
 use crate::plan::compile::keys;
 use crate::plan::compile::names::Place;
+use crate::plan::compile::steps::COMMON;
 use crate::value::Data;
 
 /// A schema within its root, where `$ref`s point.
@@ -142,6 +143,7 @@ impl Compiler<'_> {
         let mut all = Vec::new();
         let known: Vec<&str> = schema.properties().map(|(name, _)| name.as_str()).collect();
         let extra = schema.at.get("additionalProperties");
+        let common: &[&str] = if what.ends_with(" step") { &COMMON } else { &[] };
         for entry in entries {
             let property =
                 schema.properties().find(|(name, _)| **name == entry.key).map(|(_, s)| schema.with(s));
@@ -161,7 +163,9 @@ impl Compiler<'_> {
                     if keys::has_no_effect(&entry.key) {
                         keys::no_effect(entry, &mut self.report);
                     } else if !entry.key.starts_with("x-") {
-                        keys::unknown(entry, what, &known, self.options.lenient, &mut self.report);
+                        let known = [known.as_slice(), common].concat();
+                        let lenient = self.options.lenient;
+                        keys::unknown(entry, what, at.span, &known, lenient, &mut self.report);
                     }
                 }
                 (None, _) => all.push((entry.key.clone(), self.any_value(&entry.value, place))),
@@ -178,7 +182,7 @@ impl Compiler<'_> {
             if !entries.iter().any(|e| e.key == name && e.value.kind != NodeKind::Null) {
                 let message = format!("{what} needs `{name}`");
                 let finding = Diagnostic::error("E0102", at.span, message).at(&place.path);
-                self.report.push(finding.help(format!("add `{name}: …`")));
+                self.report.push(finding.help(format!("add `{name}: …`")).about(at.span, name));
             }
         }
         folded(Dynamic::Map(all))

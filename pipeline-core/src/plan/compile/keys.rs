@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, Report, Severity, Span, closest};
 use crate::document::{Entry, Node, NodeKind};
+use crate::plan::compile::guess;
 
 /// Keys of the original that never had an effect: accepted with a note.
 const NO_EFFECT: [&str; 22] = [
@@ -208,7 +209,7 @@ impl<'n> Keys<'n> {
     /// Reports everything that was not asked for.
     pub(super) fn finish(self, what: &str, lenient: bool, report: &mut Report) {
         for entry in self.rest(report) {
-            unknown(entry, what, &self.asked, lenient, report);
+            unknown(entry, what, self.node.span, &self.asked, lenient, report);
         }
     }
 }
@@ -226,15 +227,27 @@ pub(super) fn has_no_effect(key: &str) -> bool {
     NO_EFFECT.contains(&key)
 }
 
-/// Reports an unknown key.
-pub(super) fn unknown(entry: &Entry, what: &str, known: &[&str], lenient: bool, report: &mut Report) {
+/// Reports an unknown key of the map at `map`.
+pub(super) fn unknown(
+    entry: &Entry,
+    what: &str,
+    map: Span,
+    known: &[&str],
+    lenient: bool,
+    report: &mut Report,
+) {
     let message = format!("{what} has no key `{}`", entry.key);
     let mut finding = Diagnostic::error("E0101", entry.key_span, message);
     if lenient {
         finding.severity = Severity::Warning;
     }
-    report.push(match closest(&entry.key, known.iter().copied()) {
-        Some(near) => finding.suggest(near),
+    if let Some(parent) = guess::below(&entry.key).filter(|_| what == "`workflow`") {
+        report.push(finding.help(format!("it belongs under `{parent}`: see `{parent}` in the reference")));
+        return;
+    }
+    let meant = guess::meant(&entry.key, known).or_else(|| closest(&entry.key, known.iter().copied()));
+    report.push(match meant {
+        Some(near) => finding.suggest(near).about(map, near),
         None if known.len() <= 24 => finding.help(format!("it has: {}", sorted(known))),
         None => finding.help("see the reference for its keys; keys that start with `x-` are free"),
     });

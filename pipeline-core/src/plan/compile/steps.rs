@@ -39,7 +39,7 @@ const CONTROL: [&str; 10] = [
 ];
 
 /// Keys that every step may have.
-const COMMON: [&str; 21] = [
+pub(super) const COMMON: [&str; 21] = [
     "name",
     "type",
     "description",

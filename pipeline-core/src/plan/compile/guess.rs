@@ -1,0 +1,105 @@
+//! Keys that people write who know other tools.
+//!
+//! Owns the words for which spelling alone finds no key, or a wrong one. Must not decide what is a key. Next: `keys.rs`.
+
+/// What is written, and the keys that it may mean: the first that there is counts.
+const GUESSES: [(&[&str], &[&str]); 23] = [
+    (
+        &[
+            "over",
+            "items",
+            "in",
+            "for",
+            "foreach",
+            "for_each",
+            "each",
+            "list",
+            "with_items",
+            "source",
+            "input",
+            "data",
+        ],
+        &["data_source", "input_source"],
+    ),
+    (&["as", "item", "var", "loop_var", "variable"], &["iterator"]),
+    (&["do", "body", "tasks", "jobs", "stages", "then", "children", "actions", "nodes"], &["steps"]),
+    (&["while", "test"], &["condition"]),
+    (&["on", "value", "match", "key", "switch"], &["expression"]),
+    (&["case", "branches", "options"], &["cases"]),
+    (&["else", "otherwise"], &["default"]),
+    (&["cmd", "run", "script", "exec", "args", "bash", "sh"], &["command"]),
+    (&["dir", "directory", "working_directory", "working-directory", "chdir", "workdir"], &["cwd"]),
+    (&["set", "vars", "assign", "values", "variable"], &["variables"]),
+    (
+        &[
+            "text",
+            "message",
+            "messages",
+            "content",
+            "ask",
+            "input",
+            "user",
+            "query",
+            "question",
+            "instructions",
+        ],
+        &["prompt", "message"],
+    ),
+    (&["system", "system_message", "instructions"], &["system_prompt"]),
+    (&["schema", "response_schema", "response_format", "json_schema", "format"], &["output_schema"]),
+    (&["max_tokens", "max_output"], &["max_output_tokens"]),
+    (&["retries", "max_retries", "max_attempts", "attempts"], &["max_attempts", "retry"]),
+    (&["delay", "backoff", "wait"], &["initial_delay", "backoff_ms"]),
+    (&["depends_on", "depends", "after", "requires", "dependencies", "dependsOn", "need"], &["needs"]),
+    (&["if", "only_if", "unless"], &["condition", "when"]),
+    (&["output", "out", "save_to", "output_file", "write_to", "save", "file"], &["output_to_file"]),
+    (
+        &[
+            "parallelism",
+            "concurrency",
+            "max_concurrency",
+            "max_concurrent",
+            "workers",
+            "threads",
+            "max-parallel",
+        ],
+        &["max_parallel"],
+    ),
+    (&["ignore_errors", "allow_failure", "continue-on-error"], &["continue_on_error"]),
+    (&["deadline", "max_time", "timeout-minutes", "timeout_minutes"], &["timeout"]),
+    (&["arguments", "params", "parameters", "with"], &["inputs", "arguments"]),
+];
+
+/// Keys that the workflow has one level deeper.
+const BELOW: [(&str, &[&str]); 2] = [
+    ("budget", &["max_cost_usd", "max_cost", "max_tokens", "max_steps", "max_duration", "max_parallel"]),
+    (
+        "defaults",
+        &["provider", "model", "timeout", "timeout_seconds", "retry", "retries", "continue_on_error"],
+    ),
+];
+
+/// The key of the workflow below which `given` belongs.
+pub(super) fn below(given: &str) -> Option<&'static str> {
+    BELOW.iter().find(|(_, keys)| keys.contains(&given)).map(|(parent, _)| *parent)
+}
+
+/// The key among `known` that `given` says in other words.
+pub(super) fn meant<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+    let mut candidates = GUESSES.iter().filter(|(words, _)| words.contains(&given)).flat_map(|(_, keys)| *keys);
+    candidates.find_map(|key| known.iter().find(|k| *k == key)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_key_that_there_is_counts() {
+        assert_eq!(meant("over", &["data_source", "iterator"]), Some("data_source"));
+        assert_eq!(meant("input", &["prompt", "model"]), Some("prompt"));
+        assert_eq!(meant("instructions", &["system_prompt"]), Some("system_prompt"));
+        assert_eq!(meant("over", &["prompt"]), None);
+        assert_eq!(meant("overt", &["data_source"]), None);
+    }
+}
