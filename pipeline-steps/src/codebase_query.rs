@@ -15,6 +15,7 @@ mod find;
 mod symbols;
 mod packages;
 mod project;
+mod references;
 mod relations;
 mod git;
 
@@ -111,16 +112,22 @@ async fn answer(cx: &StepContext, config: Config) -> Result<Done, StepError> {
     let tree = blocking::run(move |stop| Tree::walk(&roots, &path, &working, &selection, stop)).await??;
     let tree = Arc::new(tree);
     let index = Index::read(&tree, needed(&tree, questions.values())?).await?;
-    let mut from_git = Map::new();
+    let (mut ready, mut warnings) = (Map::new(), index.warnings.clone());
     for (name, question) in &questions {
         let git = git::Git::new(cx, &tree.place, &tree.root);
-        match question {
-            Question::GitStatus => from_git.insert(name.clone(), git.status().await?),
-            Question::ChangedFiles(asked) => from_git.insert(name.clone(), git.changed(asked).await?),
-            _ => None,
+        let answer = match question {
+            Question::GitStatus => git.status().await?,
+            Question::ChangedFiles(asked) => git.changed(asked).await?,
+            Question::References(asked) => {
+                let found = references::references(&tree, asked, &mut warnings).await;
+                found.map_err(|error| within(name, error))?
+            }
+            _ => continue,
         };
+        ready.insert(name.clone(), answer);
     }
-    blocking::run(move |stop| answers(&tree, index, &questions, from_git, stop)).await?
+    let done = Done { value: ready, warnings };
+    blocking::run(move |stop| answers(&tree, &index, &questions, done, stop)).await?
 }
 
 /// The files that must be read for these questions.
@@ -160,18 +167,18 @@ fn needed<'q>(tree: &Tree, questions: impl Iterator<Item = &'q Question>) -> Res
     Ok(all.into_iter().collect())
 }
 
-/// Answers the questions in their order; those to git have their answers already.
+/// Answers the questions in their order; some have their answers already.
 fn answers(
     tree: &Tree,
-    index: Index,
+    index: &Index,
     questions: &IndexMap<String, Question>,
-    mut from_git: Map<String, Value>,
+    mut ready: Done,
     stop: &Stop,
 ) -> Result<Done, StepError> {
-    let resolver = Resolver::new(tree, &index);
-    let graph = Graph::new(tree, &index, &resolver);
-    let world = World { tree, index: &index, resolver: &resolver, graph: &graph };
-    let mut done = Done { value: Map::new(), warnings: index.warnings.clone() };
+    let resolver = Resolver::new(tree, index);
+    let graph = Graph::new(tree, index, &resolver);
+    let world = World { tree, index, resolver: &resolver, graph: &graph };
+    let mut done = Done { value: Map::new(), warnings: std::mem::take(&mut ready.warnings) };
     for (name, question) in questions {
         if stop.is_set() {
             return Err(StepError::new(ErrorKind::Cancelled, "it was stopped"));
@@ -179,17 +186,18 @@ fn answers(
         let warnings = &mut done.warnings;
         let value = match question {
             Question::Files(asked) => find::files(tree, asked, world.related_places(asked)?.as_deref()),
-            Question::Functions(asked) => symbols::functions(tree, &index, asked),
-            Question::Classes(asked) => symbols::classes(tree, &index, asked),
-            Question::Imports(asked) => symbols::imports(tree, &index, &resolver, asked),
-            Question::References(asked) => symbols::references(tree, asked, warnings, stop),
+            Question::Functions(asked) => symbols::functions(tree, index, asked),
+            Question::Classes(asked) => symbols::classes(tree, index, asked),
+            Question::Imports(asked) => symbols::imports(tree, index, &resolver, asked),
             Question::Dependencies(asked) => world.dependencies(asked, warnings),
             Question::Dependents(asked) => world.dependents(asked),
             Question::Related(asked) => world.related(asked),
             Question::Impact(asked) => world.impact(asked),
             Question::ProjectType => Ok(project::project_type(tree)),
             Question::Packages(asked) => Ok(packages::answer(tree, asked, warnings)),
-            Question::GitStatus | Question::ChangedFiles(_) => Ok(from_git.remove(name).unwrap_or_default()),
+            Question::References(_) | Question::GitStatus | Question::ChangedFiles(_) => {
+                Ok(ready.value.remove(name).unwrap_or_default())
+            }
         };
         let value = value.map_err(|error| within(name, error))?;
         done.value.insert(name.clone(), value);

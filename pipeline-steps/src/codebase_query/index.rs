@@ -26,21 +26,14 @@ impl Index {
     /// # Errors
     /// `Cancelled`, `Panicked`.
     pub(super) async fn read(tree: &Arc<Tree>, places: Vec<usize>) -> Result<Self, StepError> {
-        let (places, next) = (Arc::new(places), Arc::new(AtomicUsize::new(0)));
-        let lane = || {
-            let (tree, places, next) = (Arc::clone(tree), Arc::clone(&places), Arc::clone(&next));
-            blocking::run(move |stop| lane(&tree, &places, &next, stop))
-        };
-        let lanes = (0..blocking::lanes().min(places.len())).map(|_| lane());
         let mut index = Self::default();
         index.facts.resize_with(tree.files.len(), || None);
-        for (place, read) in futures_util::future::try_join_all(lanes).await?.into_iter().flatten() {
+        for (place, read) in on_lanes(tree, places, one).await? {
             match read {
                 Read::Facts(facts) => index.facts[place] = Some(facts),
                 Read::LeftOut(why) => {
                     index.warnings.push(format!("`{}` is left out: {why}", tree.files[place].path));
                 }
-                Read::Stopped => return Err(StepError::new(ErrorKind::Cancelled, "it was stopped")),
             }
         }
         index.warnings.sort();
@@ -56,20 +49,40 @@ impl Index {
 enum Read {
     Facts(Facts),
     LeftOut(String),
-    Stopped,
 }
 
-/// Takes one file after the other, until there are no more.
-fn lane(tree: &Tree, places: &[usize], next: &AtomicUsize, stop: &Stop) -> Vec<(usize, Read)> {
-    let mut all = Vec::new();
-    while let Some(&place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
-        if stop.is_set() {
-            all.push((place, Read::Stopped));
-            return all;
-        }
-        all.push((place, one(tree, place, stop)));
+/// What `one` makes of each of these files, on several threads, in the order of the files.
+///
+/// # Errors
+/// `Cancelled`, `Panicked`.
+pub(super) async fn on_lanes<T: Send + 'static>(
+    tree: &Arc<Tree>,
+    places: Vec<usize>,
+    one: impl Fn(&Tree, usize, &Stop) -> T + Clone + Send + 'static,
+) -> Result<Vec<(usize, T)>, StepError> {
+    let (places, next) = (Arc::new(places), Arc::new(AtomicUsize::new(0)));
+    let lane = || {
+        let (tree, places, next, one) =
+            (Arc::clone(tree), Arc::clone(&places), Arc::clone(&next), one.clone());
+        blocking::run(move |stop| {
+            let mut all = Vec::new();
+            while let Some(&place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let made = one(&tree, place, stop);
+                if stop.is_set() {
+                    return Err(StepError::new(ErrorKind::Cancelled, "it was stopped"));
+                }
+                all.push((place, made));
+            }
+            Ok(all)
+        })
+    };
+    let lanes = (0..blocking::lanes().min(places.len())).map(|_| lane());
+    let mut all = Vec::with_capacity(places.len());
+    for made in futures_util::future::try_join_all(lanes).await? {
+        all.extend(made?);
     }
-    all
+    all.sort_unstable_by_key(|(place, _)| *place);
+    Ok(all)
 }
 
 fn one(tree: &Tree, place: usize, stop: &Stop) -> Read {
@@ -82,7 +95,6 @@ fn one(tree: &Tree, place: usize, stop: &Stop) -> Read {
     };
     match facts::read(&source, language, dialect, &|| stop.is_set()) {
         Ok(facts) => Read::Facts(facts),
-        Err(_) if stop.is_set() => Read::Stopped,
         Err(_) => Read::LeftOut("it takes too long to read".to_owned()),
     }
 }

@@ -86,7 +86,8 @@ pub(super) fn below(given: &str) -> Option<&'static str> {
 
 /// The key among `known` that `given` says in other words.
 pub(super) fn meant<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
-    let mut candidates = GUESSES.iter().filter(|(words, _)| words.contains(&given)).flat_map(|(_, keys)| *keys);
+    let mut candidates =
+        GUESSES.iter().filter(|(words, _)| words.contains(&given)).flat_map(|(_, keys)| *keys);
     candidates.find_map(|key| known.iter().find(|k| *k == key)).copied()
 }
 

@@ -8,14 +8,14 @@ use super::{Form, Into_, Kind, ScopeKind, Walk, child_of, children, definition};
 use crate::codebase_query::config::ClassType;
 
 pub(super) fn see(walk: &mut Walk<'_>, node: Node<'_>) -> Into_ {
-    let body = node.child_by_field_name("body");
+    let body = || node.child_by_field_name("body");
     match node.kind() {
         "function_item" | "function_signature_item" => {
             let Some(name) = walk.text.field(node, "name") else { return true };
             let kind = walk.function_kind();
             let is_public =
                 is_public(node) || walk.around().is_some_and(|s| s.kind == ScopeKind::Type && s.is_public);
-            walk.define(node, body, definition(name.clone(), kind, is_public, walk.parent("::")));
+            walk.define(node, body(), definition(name.clone(), kind, is_public, walk.parent("::")));
             walk.open(node, name, ScopeKind::Function, false);
         }
         "macro_definition" => {
@@ -24,19 +24,19 @@ pub(super) fn see(walk: &mut Walk<'_>, node: Node<'_>) -> Into_ {
             let first = child_of(node, "macro_rule");
             walk.define(node, first, definition(name, Kind::Macro, is_public, walk.parent("::")));
         }
-        "struct_item" => named(walk, node, body, ClassType::Struct),
-        "enum_item" => named(walk, node, body, ClassType::Enum),
-        "union_item" => named(walk, node, body, ClassType::Union),
+        "struct_item" => named(walk, node, body(), ClassType::Struct),
+        "enum_item" => named(walk, node, body(), ClassType::Enum),
+        "union_item" => named(walk, node, body(), ClassType::Union),
         "type_item" | "associated_type" => named(walk, node, None, ClassType::Type),
         "trait_item" => {
-            named(walk, node, body, ClassType::Trait);
+            named(walk, node, body(), ClassType::Trait);
             let name = walk.text.field(node, "name").unwrap_or_default();
             walk.open(node, name, ScopeKind::Type, is_public(node));
         }
         "mod_item" => {
             let name = walk.text.field(node, "name").unwrap_or_default();
-            if body.is_some() {
-                named(walk, node, body, ClassType::Module);
+            if body().is_some() {
+                named(walk, node, body(), ClassType::Module);
                 walk.open(node, name, ScopeKind::Module, false);
             } else {
                 // Where an attribute says so, the module is in another file than its name tells.
