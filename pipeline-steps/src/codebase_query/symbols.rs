@@ -65,20 +65,20 @@ impl<'q> Name<'q> {
 
 /// A list that is cut where the query says so, and refused where it is too long.
 pub(super) struct Answers {
-    all: Vec<Value>,
+    pub(super) all: Vec<Value>,
     most: Option<usize>,
 }
 
 impl Answers {
-    fn new(place: &Where) -> Self {
+    pub(super) fn new(place: &Where) -> Self {
         Self { all: Vec::new(), most: place.max_results }
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.most.is_some_and(|most| self.all.len() >= most)
     }
 
-    fn push(&mut self, answer: Value) -> Result<(), StepError> {
+    pub(super) fn push(&mut self, answer: Value) -> Result<(), StepError> {
         if self.is_full() {
             return Ok(());
         }
