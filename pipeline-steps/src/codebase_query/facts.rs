@@ -257,8 +257,8 @@ pub(super) fn read(
         Language::Rust => rust::see,
     };
     each(&tree, |node| {
-        // Most nodes are words and signs, which define nothing.
-        if node.child_count() == 0 {
+        // Many nodes are keywords and signs, which define nothing.
+        if !node.is_named() {
             return false;
         }
         while walk.scopes.last().is_some_and(|s| s.end <= node.start_byte()) {
