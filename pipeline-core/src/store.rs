@@ -13,9 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::error::StepError;
 use crate::fact::{Fact, Record, RunStatus};
-use crate::plan::Inputs;
 use crate::source::{LoadedSource, Referrer, SourceError, SourceLoader, SourceRef};
-use crate::value::{Hash, Value};
+use crate::value::{Data, Hash, Value};
 
 /// What a run is made of, apart from its facts. Written once, when the run is created.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,7 +34,7 @@ pub struct Manifest {
     /// `live`, `mock`, `mixed`, `replay`. A mock run never resumes live.
     pub mode: String,
     /// The checked inputs.
-    pub inputs: Inputs,
+    pub inputs: BTreeMap<String, Data>,
     /// What else the composition root must know to go on: directories, mock rules, permission flags, overrides.
     pub settings: Value,
     /// When it was created.
