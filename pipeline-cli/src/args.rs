@@ -30,29 +30,32 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Heading of the flags that every command has: a command's own come first.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Flags that may stand anywhere.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Global {
     /// Directory of runs, sessions and the library [default: .pipeline]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Directory of the pipelines that `pipeline_ref` names [default: library in the state directory, then library beside the root file]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "DIR")]
     pub library: Option<PathBuf>,
     /// Print the result as JSON on standard output
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
     /// Tell nothing but errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Tell of every step, however deep; -vv also logs, like --log debug
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Log on standard error: error, warn, info, debug or trace [default: off]
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "LEVEL")]
     pub log: Option<String>,
     /// Log to this file instead, by default at level debug
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 }
 
