@@ -134,7 +134,10 @@ pub fn head(manifest: &Manifest) -> String {
 /// How the steps of a run stand, one a line.
 pub fn steps(report: &RunReport) -> String {
     let line = |(name, step): (&String, &pipeline_core::engine::StepReport)| {
-        let status = step.status.map_or("-", Status::name);
+        // What has not ended has no time that would mean anything.
+        let Some(status) = step.status.map(Status::name) else {
+            return format!("{:<9} {}\n", "-", short(name, 200));
+        };
         let why = step.error.as_ref().map_or_else(String::new, |e| format!(": {}", short(&e.message, 300)));
         format!("{status:<9} {} ({}){why}\n", short(name, 200), report::time(step.duration_ms))
     };

@@ -602,10 +602,25 @@ impl<'w, 'a> Parser<'w, 'a> {
         }
     }
 
+    /// A word right before a colon is the text that it looks like, not the value of whatever has that name.
+    fn bare_key(&mut self) -> Option<Node<'a>> {
+        let [word, colon, ..] = self.pieces.get(self.at..)? else { return None };
+        let is_bare = word.kind == Token::Word && colon.kind == Token::Sign && colon.text == ":";
+        if !is_bare || CONSTANTS.iter().any(|(written, _)| *written == word.text) {
+            return None;
+        }
+        let (start, text) = (self.at, word.text.to_owned());
+        self.at += 1;
+        Some(self.node(start, Kind::Text(text, None)))
+    }
+
     fn entries(&mut self, open: usize) -> Result<Vec<(Node<'a>, Node<'a>)>, ExprError> {
         let mut all = Vec::new();
         while !self.is("}") && self.peek().is_some() {
-            let key = self.deeper(Self::any_of)?;
+            let key = match self.bare_key() {
+                Some(key) => key,
+                None => self.deeper(Self::any_of)?,
+            };
             if !self.eat(":") {
                 return match self.peek() {
                     Some(next) => Err(Self::unexpected(next)),

@@ -112,8 +112,8 @@ static REFERENCE: &[ReferenceEntry] = &[
         Group::Operator,
         &[],
         "`[1, 2]` `{'a': 1}` `'text'` `\"text\"`",
-        "Lists, maps, texts. In a text `\\n`, `\\t`, `\\\\`, quotes and `\\u00e9` are escapes; any other backslash stands for itself.",
-        ("['\\d', {'a': 1}]", "[\"\\\\d\",{\"a\":1}]"),
+        "Lists, maps, texts. A bare word is a key as it stands, `(word)` one that is computed. In a text `\\n`, `\\t`, `\\\\`, quotes and `\\u00e9` are escapes; any other backslash stands for itself.",
+        ("['\\d', {'a': 1, b: 2}]", "[\"\\\\d\",{\"a\":1,\"b\":2}]"),
     ),
     entry(
         Group::Operator,

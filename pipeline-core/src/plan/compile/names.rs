@@ -265,7 +265,7 @@ impl Compiler<'_> {
             let known: Vec<String> = self.scope.inputs.iter().map(|i| i.name.clone()).collect();
             return self.unknown("E0204", &format!("there is no input `{name}`"), name, &known, span);
         }
-        self.imply(name, span);
+        self.imply(name, span, None);
     }
 
     fn check_global(&mut self, name: &str, span: Span) {
@@ -276,7 +276,7 @@ impl Compiler<'_> {
             let known: Vec<String> = self.scope.globals.iter().cloned().collect();
             return self.unknown("E0205", &format!("there is no `global_vars.{name}`"), name, &known, span);
         }
-        self.imply(&format!("global_vars.{name}"), span);
+        self.imply(&format!("global_vars.{name}"), span, None);
     }
 
     fn check_bare(&mut self, name: &str, has_field: bool, span: Span, place: &Place) {
@@ -294,7 +294,13 @@ impl Compiler<'_> {
         // `stpes.a` is a slip, not an input.
         let is_slip = has_field && closest(name, NAMESPACES).is_some();
         if !self.scope.declares_inputs && !is_slip {
-            return self.imply(name, span);
+            let is_item = |i: &Option<String>| i.as_deref().unwrap_or("item") == name;
+            let help = place
+                .loops
+                .iter()
+                .any(is_item)
+                .then(|| format!("the current item of the loop is `loop.{name}`"));
+            return self.imply(name, span, help);
         }
         let mut known: Vec<String> = self.scope.inputs.iter().map(|i| i.name.clone()).collect();
         known.extend(self.scope.state.iter().cloned());
@@ -304,14 +310,16 @@ impl Compiler<'_> {
     }
 
     /// Without an `inputs` key, a name that nothing else can be is a required input.
-    fn imply(&mut self, name: &str, span: Span) {
+    fn imply(&mut self, name: &str, span: Span, help: Option<String>) {
         if self.scope.inputs.iter().any(|i| i.name == name) {
             return;
         }
         let what =
             if name.starts_with("global_vars.") { "must come from a parent" } else { "is a required input" };
         let message = format!("`{name}` {what}");
-        let help = "declare it under `inputs` to give it a type, a default and a description";
+        let help = help.unwrap_or_else(|| {
+            "declare it under `inputs` to give it a type, a default and a description".to_owned()
+        });
         self.report.push(Diagnostic::note("E0208", span, message).help(help));
         self.scope.inputs.push(InputPlan {
             name: name.to_owned(),
