@@ -12,6 +12,7 @@ use pipeline_core::store::StoreError;
 use pipeline_core::tape::{Came, Moment, Played, Tape, TapedEffect};
 use pipeline_core::value::Value;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use tokio::time::Instant;
 
 use super::support::{Probe, World, line};
@@ -131,8 +132,18 @@ fn turn() -> impl Strategy<Value = Value> {
     )
 }
 
+/// The same cases each time, and others with `PROPTEST_RNG_SEED`: whoever changes something else is not to be stopped by luck.
+fn config() -> ProptestConfig {
+    let given = ProptestConfig::default();
+    let rng_seed = match given.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(13),
+        fixed @ RngSeed::Fixed(_) => fixed,
+    };
+    ProptestConfig { cases: 40, failure_persistence: None, rng_seed, ..given }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// Naive: outputs come from the tape, and whatever is quicker today comes first.
     #[test]
