@@ -35,6 +35,7 @@ use clap::Parser;
 
 /// Values are made by one thread and dropped by another, millions of them in a large table: the allocators of glibc and, far
 /// more, musl spend a third of a run on that.
+#[cfg(feature = "allocator")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -7,6 +7,7 @@ use pipeline_core::provider::{Capabilities, ProviderKind};
 
 /// Tells a server on this machine which step of a run makes a request, so that a mock's rules for steps hold. It goes to no
 /// other machine: names of steps are nobody's business there.
+#[cfg(any(feature = "http", feature = "mock-server"))]
 pub(crate) const STEP_HEADER: &str = "x-pipeline-step";
 
 /// `claude_options` that the Claude agent CLI honours. What becomes a key of the step (`model`, `max_turns`) or steers this
