@@ -50,6 +50,12 @@ mod limits;
 #[cfg(feature = "mock-server")]
 #[path = "process/money.rs"]
 mod money;
+#[cfg(all(feature = "mock-server", feature = "code", feature = "jq"))]
+#[path = "process/cases.rs"]
+mod cases;
+#[cfg(all(feature = "mock-server", feature = "code", feature = "jq"))]
+#[path = "process/cases_complete.rs"]
+mod cases_complete;
 #[path = "process/taping.rs"]
 mod taping;
 #[cfg(feature = "otel")]

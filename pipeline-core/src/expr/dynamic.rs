@@ -115,6 +115,34 @@ impl Dynamic {
         }
     }
 
+    /// Where the first part is that cannot be rendered: `variables.total`. For a message, after [`render`](Self::render) failed.
+    pub fn culprit(&self, names: &dyn Names) -> Option<String> {
+        let joined = |key: &str, inner: Option<String>| match inner {
+            Some(inner) if inner.starts_with('[') => format!("{key}{inner}"),
+            Some(inner) => format!("{key}.{inner}"),
+            None => key.to_owned(),
+        };
+        match self {
+            Self::List(items) => items.iter().enumerate().find_map(|(place, item)| {
+                item.render(names).err().map(|_| joined(&format!("[{place}]"), item.culprit(names)))
+            }),
+            Self::Map(entries) => entries.iter().find_map(|(key, value)| {
+                value.render(names).err().map(|_| joined(key, value.culprit(names)))
+            }),
+            Self::Bindings(entries) => {
+                let mut bound = Bound { under: names, over: Vec::with_capacity(entries.len()) };
+                for (name, value) in entries {
+                    match value.render(&bound) {
+                        Ok(value) => bound.over.push((name.clone(), Data::new(value))),
+                        Err(_) => return Some(joined(name, value.culprit(&bound))),
+                    }
+                }
+                None
+            }
+            Self::Const(_) | Self::Template(_) | Self::Expr(_) | Self::Row(_) | Self::Script(_) => None,
+        }
+    }
+
     /// Every expression and template inside, in order.
     pub fn reads(&self) -> Vec<&crate::expr::Read> {
         match self {

@@ -26,8 +26,8 @@ fn keys(kind: &str) -> &'static [&'static str] {
         "static" => &["content"],
         "file" => &["path", "variables", "inject_as", "encoding"],
         "value" => &["value", "path", "strict", "extract", "summary", "max_length", "inject_as"],
-        "session_context" => &["session_name", "session_id", "include_last_n"],
-        "claude_continue" => &["new_prompt", "session_id", "session_name"],
+        "session_context" => &["session_name", "session_id", "session", "include_last_n"],
+        "claude_continue" => &["new_prompt", "session_id", "session_name", "session"],
         _ => &[
             "step",
             "extract",
@@ -100,11 +100,7 @@ fn part(node: &Node, report: &mut Report) -> Option<Node> {
             }
         }
     }
-    let needed = match kind {
-        // Either names the session.
-        "session_context" if entries.iter().any(|e| e.key == "session_id") => "session_id",
-        _ => keys(kind)[0],
-    };
+    let needed = needed(kind, &entries);
     if !entries.iter().any(|e| e.key == needed && e.value.kind != NodeKind::Null) {
         report.push(Diagnostic::error("E0102", node.span, format!("a `{kind}` part needs `{needed}`")));
         return None;
@@ -121,14 +117,21 @@ fn part(node: &Node, report: &mut Report) -> Option<Node> {
     Some(Node { kind: NodeKind::Map(entries), ..node.clone() })
 }
 
+/// The key without which a part is nothing.
+fn needed(kind: &str, entries: &[Entry]) -> &'static str {
+    // Each of these names the session.
+    let named = ["session_id", "session"].into_iter().find(|key| entries.iter().any(|e| e.key == *key));
+    named.filter(|_| kind == "session_context").unwrap_or(keys(kind)[0])
+}
+
 fn take(entries: &mut Vec<Entry>, key: &str) -> Option<Node> {
     entries.iter().position(|e| e.key == key).map(|place| entries.remove(place).value)
 }
 
-/// `session_name` and `session_id` are one `session`; the name counts when both stand.
+/// `session_name` and `session_id` are one `session`; the name counts when several stand.
 fn session(entries: &mut Vec<Entry>) {
-    let id = take(entries, "session_id");
-    let name = take(entries, "session_name").or(id);
+    let (id, plain) = (take(entries, "session_id"), take(entries, "session"));
+    let name = take(entries, "session_name").or(plain).or(id);
     entries.extend(name.map(|node| made("session", node)));
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{ErrorKind, StepError};
 use crate::path::StepPath;
-use crate::plan::Budget;
+use crate::plan::{Body, Budget};
 use crate::schedule::state::{InstId, Owner};
 use crate::schedule::{BudgetAt, Schedule};
 
@@ -77,6 +77,9 @@ impl Schedule {
     /// The first place that allows no more.
     pub(super) fn count_attempt(&mut self, id: InstId) -> Result<(), StepError> {
         self.started_steps += 1;
+        if self.most_steps(id).is_some_and(|most| self.started_steps > most) {
+            return Err(Self::too_many_steps(self.started_steps - 1));
+        }
         if !self.has_inner_budgets {
             return Ok(());
         }
@@ -92,6 +95,27 @@ impl Schedule {
             *count += 1;
         }
         Ok(())
+    }
+
+    /// The tightest `max_total_steps` of the child pipelines around a step instance.
+    fn most_steps(&self, id: InstId) -> Option<u64> {
+        let mut frame = self.frame(self.inst(id).frame);
+        let mut most = None;
+        // Most steps are in no child, and pay nothing for this.
+        while self.scope(frame.scope).depth > 0 {
+            let Some(owner) = frame.owner.inst() else { break };
+            let inst = self.inst(owner);
+            if let Body::Child(child) = &self.plan.step(inst.step).body {
+                most = tighter(most, Some(child.max_total_steps));
+            }
+            frame = self.frame(inst.frame);
+        }
+        most
+    }
+
+    pub(super) fn too_many_steps(started: u64) -> StepError {
+        StepError::invalid(format!("the run has started {started} steps already"))
+            .help("raise config.max_total_steps")
     }
 
     /// The steps and child pipelines around a step instance, itself included, innermost first.

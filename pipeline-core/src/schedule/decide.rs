@@ -71,7 +71,11 @@ impl Schedule {
         let leaf = if way == 0 { leaf } else { &step.fallback[way - 1] };
         let with = match leaf.with.data(&self.view(id)) {
             Ok(with) => with,
-            Err(error) => return self.settle(id, step, "configuration", "", &error),
+            Err(error) => {
+                let place = leaf.with.culprit(&self.view(id));
+                let what = place.map_or_else(|| "configuration".to_owned(), |place| format!("`{place}`"));
+                return self.settle(id, step, &what, "", &error);
+            }
         };
         if self.is_held_back(id, &with) {
             return;

@@ -22,7 +22,8 @@ pub(super) async fn wait(cx: &StepContext, config: &Config) -> Result<Done, Step
     let texts = config.path.as_ref().ok_or_else(|| missing(Operation::Wait, "path"))?.texts();
     let roots = Roots::read(cx);
     let limit = config.max_wait.map(Duration::from_secs_f64);
-    let until = limit.map_or(cx.deadline, |limit| cx.deadline.min(tokio::time::Instant::now() + limit));
+    let start = tokio::time::Instant::now();
+    let until = limit.map_or(cx.deadline, |limit| cx.deadline.min(start + limit));
     loop {
         let mut open = Vec::new();
         for text in &texts {
@@ -38,7 +39,8 @@ pub(super) async fn wait(cx: &StepContext, config: &Config) -> Result<Done, Step
         }
         if tokio::time::Instant::now() + POLL > until {
             let state = if config.gone { "still there" } else { "not there" };
-            let message = format!("`{}` is {state}", open.join("`, `"));
+            let given = (until.saturating_duration_since(start).as_secs_f64() * 100.0).round() / 100.0;
+            let message = format!("`{}` is {state} after {given} s", open.join("`, `"));
             return Err(
                 StepError::new(ErrorKind::TimedOut, message).help("give it a longer `max_wait` or `timeout`")
             );

@@ -264,6 +264,11 @@ impl Line {
         command.env = (*cx.services.child_env).clone();
         let shown = self.shown();
         let work = async {
+            // Nothing else may have needed it yet.
+            tokio::fs::create_dir_all(&cx.workspace).await.map_err(|error| {
+                let message = format!("cannot make `{}`: {error}", cx.workspace.display());
+                StepError::new(ErrorKind::Environment, message)
+            })?;
             let done = command.run(b"", OUTPUT, cx.deadline).await?;
             let text = |bytes: &[u8]| {
                 let text = String::from_utf8_lossy(bytes).trim_end().to_owned();

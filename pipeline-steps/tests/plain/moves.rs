@@ -93,7 +93,10 @@ async fn a_wait_ends_when_files_are_there_or_says_which_is_not() {
     assert_eq!(world.value(&ops("wait", "path: [a.txt, '*.txt']")).await["count"], 2);
     assert_eq!(world.value(&ops("wait", "path: b.txt, gone: true")).await["gone"], true);
     let error = world.error(&ops("wait", "path: [a.txt, b.txt], max_wait: 150ms")).await;
-    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::TimedOut, "`b.txt` is not there"));
+    assert_eq!(
+        (error.kind, error.message.as_str()),
+        (ErrorKind::TimedOut, "`b.txt` is not there after 0.15 s")
+    );
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ const MAX_PARALLEL: Key = key(
 const ON_FAILURE: Key = key(
     "on_failure",
     Form::Word(&["fail_fast", "collect"]),
-    "`fail_fast` stops the others at the first failure, `collect` lets them end. Default `fail_fast`.",
+    "`fail_fast` stops the others at the first failure, `collect` lets them end; the step fails either way. Default `collect`.",
     "\"collect\"",
 );
 const TASKS: &str = "The tasks: texts, or maps with `id`, `prompt`, `file`, `condition` and keys of a prompt; or an \

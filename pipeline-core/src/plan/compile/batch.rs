@@ -44,6 +44,12 @@ fn entry(key: &str, value: Node) -> Entry {
     Entry { key: key.to_owned(), key_span: value.span, value }
 }
 
+fn lacks_tasks(span: Span, written: &str) -> Diagnostic {
+    let key = if written == "parallel_claude" { "parallel_tasks" } else { "tasks" };
+    Diagnostic::error("E0102", span, format!("a `{written}` step needs a list of `{key}`"))
+        .help("write each task with `id` and `prompt`, or give an expression that comes to such a list")
+}
+
 /// A part of a prompt that reads a file.
 fn file_part(span: Span, path: Node, condition: Option<&str>) -> Node {
     let mut entries = vec![entry("type", Node::text(span, "file")), entry("path", path)];
@@ -125,11 +131,7 @@ impl Compiler<'_> {
             }
             other => {
                 let span = other.map_or(node.span, |n| n.span);
-                let finding =
-                    Diagnostic::error("E0102", span, format!("a `{written}` step needs a list of `tasks`"));
-                let help =
-                    "write each task with `id` and `prompt`, or give an expression that comes to such a list";
-                self.report.push(finding.help(help).at(&place.path));
+                self.report.push(lacks_tasks(span, written).at(&place.path));
                 Body::Parallel(Parallel { branches: Vec::new(), max_parallel, on_failure })
             }
         }

@@ -91,10 +91,7 @@ impl Schedule {
             return self.fail_control(id, step, error);
         }
         if self.started_steps >= child.max_total_steps {
-            let error =
-                StepError::invalid(format!("the run has started {} steps already", self.started_steps))
-                    .help("raise config.max_total_steps");
-            return self.fail_control(id, step, error);
+            return self.fail_control(id, step, Self::too_many_steps(self.started_steps));
         }
         let mut globals = BTreeMap::new();
         if child.inherit_context {
