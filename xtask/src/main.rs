@@ -14,6 +14,7 @@ mod deps;
 mod codegen;
 mod conformance;
 mod compare_code;
+mod compare_tables;
 mod loopback;
 mod claude_tour;
 mod mcp_tour;
@@ -44,6 +45,8 @@ Tasks:
                       the program against a folder of pipeline files (default: examples)
   compare-code [--release]
                       what codebase_query finds, against the parsers of Python and TypeScript and ctags; fetches sources
+  compare-tables [--tables N] [--seed N]
+                      what data_transform makes of random tables, against pandas; fetches it
   claude-tour [--server SCRIPT]
                       the real agent CLI, fetched from its registry, driven by the program against a fake server
   mcp-tour            servers of tools, fetched from their registry, listed and called by the program; two transports
@@ -64,6 +67,7 @@ enum Task {
     Codegen { check: bool },
     Conformance { folder: Option<String>, release: bool },
     CompareCode { release: bool },
+    CompareTables(compare_tables::Options),
     ClaudeTour { server: Option<String> },
     McpTour,
     Referee { script: Option<String> },
@@ -96,6 +100,7 @@ fn parse(args: &[String]) -> Result<Task> {
         "codegen" => Task::Codegen { check: false },
         "conformance" => Task::Conformance { folder: None, release: false },
         "compare-code" => Task::CompareCode { release: false },
+        "compare-tables" => Task::CompareTables(compare_tables::Options::default()),
         "claude-tour" => Task::ClaudeTour { server: None },
         "mcp-tour" => Task::McpTour,
         "referee" => Task::Referee { script: None },
@@ -117,6 +122,8 @@ fn parse(args: &[String]) -> Result<Task> {
             (Task::Conformance { release, .. } | Task::CompareCode { release }, "--release") => {
                 *release = true;
             }
+            (Task::CompareTables(options), "--tables") => options.tables = number(arg, rest.next())?,
+            (Task::CompareTables(options), "--seed") => options.seed = number(arg, rest.next())?,
             (Task::Limits(options), "--release") => options.release = true,
             (Task::Limits(options), "--per-minute") => options.per_minute = number(arg, rest.next())?,
             (Task::Limits(options), "--seconds") => options.seconds = number(arg, rest.next())?,
@@ -168,6 +175,7 @@ fn perform(task: Task) -> Result<bool> {
         Task::ClaudeTour { server } => claude_tour::run(&Repo::find()?, server.as_deref())?,
         Task::Limits(options) => limits::run(&Repo::find()?, options)?,
         Task::McpTour => mcp_tour::run(&Repo::find()?)?,
+        Task::CompareTables(options) => compare_tables::run(&Repo::find()?, &options)?,
         Task::CompareCode { release } => compare_code::run(&Repo::find()?, release)?,
     };
     match verdict {
@@ -212,6 +220,7 @@ mod tests {
             "codegen examples",
             "limits --seconds",
             "limits --per-minute 0",
+            "compare-tables --tables 0",
         ] {
             assert!(task(line).is_err(), "`{line}` was taken");
         }
