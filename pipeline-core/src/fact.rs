@@ -4,6 +4,8 @@
 //! Must not know how facts are stored (`store.rs`) or shown. The wire names of the variants are a contract
 //! (`runs events --json`). Next: `schedule.rs`, which folds them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -102,6 +104,9 @@ pub struct AttemptEnd {
     /// What people should know although it went on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Files that it read as part of its definition, by absolute path, with the hash of what was in each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, Hash>,
     /// Monotonic milliseconds from its start to its end.
     #[serde(default)]
     pub duration_ms: u64,
@@ -135,6 +140,7 @@ impl AttemptEnd {
             error: None,
             usage: Usage::default(),
             unsettled: Spend::default(),
+            files: BTreeMap::new(),
             put_back: false,
             set: Vec::new(),
             warnings: Vec::new(),

@@ -20,7 +20,7 @@ use crate::document::Node;
 use crate::error::{ErrorKind, StepError};
 use crate::fact::{Assignment, Status, Usage};
 use crate::path::{OpKey, OpRole};
-use crate::value::{Data, Value};
+use crate::value::{Data, Hash, Value};
 
 pub use crate::engine::effect::{EffectPort, ProgressPort};
 
@@ -298,9 +298,15 @@ impl StepContext {
         format!("{}/{}/{}", self.run.id, self.key.path, self.key.turn)
     }
 
+    /// Remembers that a file is part of what this step does, like its configuration: when its content changes, a later run
+    /// does not take this attempt's result over.
+    pub fn has_read(&self, path: &std::path::Path, content: &[u8]) {
+        self.effects.has_read(path.display().to_string(), Hash::of_bytes(content));
+    }
+
     /// Seed for what is invented in this attempt: from the run's seed and the path, never from time.
     pub fn seed(&self) -> u64 {
-        crate::value::Hash::of(&(self.run.seed, self.key.path.as_str())).seed()
+        Hash::of(&(self.run.seed, self.key.path.as_str())).seed()
     }
 
     /// Does an outside effect once: after a crash, a finished one returns its recorded result.

@@ -81,6 +81,8 @@ struct Earlier {
     ended: HashMap<OpKey, Known>,
     /// Where each attempt began and did its effects, with its fingerprint.
     begun: HashMap<OpKey, (Hash, Vec<usize>)>,
+    /// What is in the files now that were read then; nothing where a file is gone.
+    files: HashMap<String, Option<Hash>>,
 }
 
 struct Known {
@@ -91,7 +93,7 @@ struct Known {
 
 impl Earlier {
     fn of(records: &[Record]) -> Self {
-        let mut earlier = Self { ended: HashMap::new(), begun: HashMap::new() };
+        let mut earlier = Self { ended: HashMap::new(), begun: HashMap::new(), files: HashMap::new() };
         for (place, record) in records.iter().enumerate() {
             let attempt = |path: &pipeline_core::path::StepPath, turn: u32| OpKey {
                 path: path.clone(),
@@ -111,6 +113,12 @@ impl Earlier {
                     }
                 }
                 _ => {}
+            }
+            if let Fact::AttemptEnded { end, .. } = &record.fact {
+                for path in end.files.keys() {
+                    let now = || std::fs::read(path).ok().map(|content| Hash::of_bytes(&content));
+                    earlier.files.entry(path.clone()).or_insert_with(now);
+                }
             }
             if let Some((key, outcome)) = record.completion() {
                 let fingerprint = match &record.fact {
@@ -137,6 +145,12 @@ impl Earlier {
         match (op, &known.outcome.result) {
             (Op::Timer { .. }, OpResult::Fired) | (Op::Skip { .. }, OpResult::Skipped) => Ok(known.place),
             (Op::Task(call), OpResult::Ended(end)) if known.fingerprint == Some(call.fingerprint) => {
+                let is_as_it_was = |(path, then): &(&String, &Hash)| {
+                    self.files.get(*path).copied().flatten() == Some(**then)
+                };
+                if let Some((path, _)) = end.files.iter().find(|file| !is_as_it_was(file)) {
+                    return Err(format!("{path} is not what it was"));
+                }
                 // A failed attempt that was tried again is part of what succeeded in the end.
                 let later = OpKey { turn: key.turn + 1, ..key.clone() };
                 if end.status.is_success() || self.ended.contains_key(&later) {

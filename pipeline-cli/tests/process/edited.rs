@@ -65,6 +65,34 @@ fn a_run_from_a_step_on_is_a_new_run_and_the_hint_of_a_failed_one_names_it() {
     assert!(absent.code == Some(2) && absent.stderr.contains("nope.yaml"), "{}", absent.stderr);
 }
 
+/// Naive: the file asks for the same as before, whatever stands in the files that it names.
+#[test]
+fn an_answer_to_a_prompt_file_that_has_changed_is_not_taken_over() {
+    let scratch = Scratch::new();
+    scratch.write("one.md", "Think of tea.");
+    scratch.write("two.md", "Think of milk.");
+    let file = "workflow:
+  name: w
+  steps:
+    - {name: a, type: claude, prompt: [{type: file, path: one.md}]}
+    - {name: b, type: claude, prompt: [{type: file, path: two.md}]}
+    - {name: c, type: test_echo, value: x, fail: true}
+";
+    scratch.write("w.yaml", file);
+    let first = scratch.run(&["run", "w.yaml", "--mock", "--run-id", "first"]);
+    assert_eq!(first.code, Some(1), "{}", first.stderr);
+    scratch.write("edited.yaml", &file.replace(", fail: true", ""));
+    scratch.write("two.md", "Think of honey.");
+    let planned = scratch.run(&["plan", "edited.yaml", "--against", "first"]);
+    assert!(planned.stdout.contains("two.md is not what it was"), "{}{}", planned.stdout, planned.stderr);
+    let ended = scratch.run(&["resume", "first", "--with", "edited.yaml", "--json"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let document = ended.json();
+    let reused = |step: &str| document["steps"][step]["reused"].as_bool().unwrap();
+    assert_eq!(["a", "b", "c"].map(reused), [true, false, false], "{}", ended.stderr);
+    assert!(document["steps"]["b"]["value"]["text"].to_string().contains("honey"), "{document}");
+}
+
 /// Items that were done stay done; the one that was cut off goes on. The old run does not go on beside the new one.
 #[test]
 fn a_loop_that_was_interrupted_goes_on_under_another_file_and_the_old_run_ends() {

@@ -2,6 +2,7 @@
 //!
 //! Owns [`EffectPort`] and [`ProgressPort`]. Must not know the journal: requests go to the dispatcher as messages.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -99,6 +100,7 @@ struct EffectProgress {
     unsettled: Spend,
     put_back: bool,
     has_missed: bool,
+    files: BTreeMap<String, Hash>,
 }
 
 impl EffectPort {
@@ -182,7 +184,13 @@ impl EffectPort {
             end.usage = progress.used;
         }
         end.unsettled = progress.unsettled;
+        end.files.clone_from(&progress.files);
         end.put_back |= progress.put_back && !end.status.is_success();
+    }
+
+    /// See [`crate::step::StepContext::has_read`].
+    pub fn has_read(&self, path: String, content: Hash) {
+        self.0.progress.lock().files.insert(path, content);
     }
 
     /// What an attempt that is put back leaves: the effect that is not durable yet, and all effects for the next attempt.

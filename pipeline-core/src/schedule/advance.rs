@@ -287,9 +287,9 @@ impl Schedule {
             match self.output_file(id, step) {
                 Ok(None) => {}
                 Ok(Some(file)) => return self.write_output(id, step, file, done),
-                Err(end) => {
-                    done.status = end.status;
-                    done.error = end.error.map(|e| at(&self.inst(id).path, e));
+                Err(error) => {
+                    done.status = Status::Failed;
+                    done.error = Some(at(&self.inst(id).path, error));
                 }
             }
         }

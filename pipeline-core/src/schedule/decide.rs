@@ -82,7 +82,7 @@ impl Schedule {
         }
         let output_file = match self.output_file(id, step) {
             Ok(file) => file,
-            Err(end) => return self.launch(id, Op::Settle(Box::new(end))),
+            Err(error) => return self.launch(id, Op::Settle(Box::new(AttemptEnd::failed(error)))),
         };
         let fingerprint = Hash::of(&(&*leaf.kind, &with, &output_file));
         let lasting = self.lasting(id, &with);
@@ -128,7 +128,7 @@ impl Schedule {
     }
 
     /// Renders `output_to_file` and refuses a file that a parallel lane writes too.
-    pub(super) fn output_file(&mut self, id: InstId, step: &StepPlan) -> Result<Option<String>, AttemptEnd> {
+    pub(super) fn output_file(&mut self, id: InstId, step: &StepPlan) -> Result<Option<String>, StepError> {
         let Some(template) = &step.output_to_file else { return Ok(None) };
         let name = match template.render(&self.view(id)) {
             Ok(Value::String(name)) => name,
@@ -136,10 +136,10 @@ impl Schedule {
             Ok(Value::Null) => return Ok(None),
             Ok(other) => {
                 let message = format!("output_to_file must be text, and is {other}");
-                return Err(AttemptEnd::failed(self.located(step, StepError::invalid(message))));
+                return Err(self.located(step, StepError::invalid(message)));
             }
             Err(error) => {
-                return Err(AttemptEnd::failed(self.rendering_failed(step, "output_to_file", "", &error)));
+                return Err(self.rendering_failed(step, "output_to_file", "", &error));
             }
         };
         let inst = self.inst(id);
@@ -149,7 +149,7 @@ impl Schedule {
             if at_once {
                 let message = format!("`{name}` is written by {other} too, which runs at the same time");
                 let error = StepError::invalid(message).help("give each branch a file name of its own");
-                return Err(AttemptEnd::failed(self.located(step, error)));
+                return Err(self.located(step, error));
             }
         }
         let path = inst.path.clone();

@@ -86,7 +86,7 @@ async fn found(
         Ok(metadata) if metadata.is_dir() => Wanted::below(written, None),
         Ok(_) => {
             let absolute = base.join(written);
-            let file = read_one(cache, &dir, &below, &absolute, encoding);
+            let file = read_one(cx, cache, &dir, &below, &absolute, encoding);
             let content = file.await.map_err(|e| e.told(written, &fail))?;
             return Ok(vec![Found { shown: written.display().to_string(), content }]);
         }
@@ -108,7 +108,7 @@ async fn found(
     for name in names {
         let shown = wanted.start.join(&name);
         let absolute = base.join(&shown);
-        let file = read_one(cache, &start, &name, &absolute, encoding);
+        let file = read_one(cx, cache, &start, &name, &absolute, encoding);
         let content = file.await.map_err(|e| e.told(&shown, &fail))?;
         files.push(Found { shown: shown.display().to_string(), content });
     }
@@ -206,6 +206,7 @@ impl NoContent {
 }
 
 async fn read_one(
+    cx: &StepContext,
     cache: &FileCache,
     dir: &Dir,
     below: &Path,
@@ -214,6 +215,7 @@ async fn read_one(
 ) -> Result<FileContent, NoContent> {
     let absolute = crate::confine::lexical(absolute);
     let bytes = cache.read(dir, below, &absolute).await.map_err(NoContent::System)?;
+    cx.has_read(&absolute, &bytes);
     let ending = below.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
     if MEDIA.contains(&ending.as_str()) {
         let media_type = media_type(&bytes).ok_or(NoContent::Media(ending))?;
