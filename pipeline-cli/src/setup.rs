@@ -142,16 +142,21 @@ impl Kept {
     /// # Errors
     /// [`Failure`] that names those that are not set any more.
     pub fn reveal(&self, setup: &mut RunSetup, settings: &Settings) -> Result<(), Failure> {
-        let values = settings.select(&self.secret_env);
-        let gone: Vec<&str> =
-            self.secret_env.iter().filter(|name| !values.contains_key(*name)).map(String::as_str).collect();
-        let gone = gone.join(", ");
-        setup.env.extend(values);
+        let gone = self.reveal_some(setup, settings).join(", ");
         if gone.is_empty() {
             return Ok(());
         }
         Err(Failure::environment(format!("the run reads {gone}, which is not set any more"))
             .help("set it as it was when the run began: the value of a secret is not stored"))
+    }
+
+    /// Like [`Kept::reveal`], for those who only look: gives the names of variables that are not set any more.
+    pub fn reveal_some(&self, setup: &mut RunSetup, settings: &Settings) -> Vec<&str> {
+        let values = settings.select(&self.secret_env);
+        let gone =
+            self.secret_env.iter().map(String::as_str).filter(|name| !values.contains_key(*name)).collect();
+        setup.env.extend(values);
+        gone
     }
 
     /// What the engine is given for the run of `manifest`, whose own directory is `run_dir`. Secret variables are not in

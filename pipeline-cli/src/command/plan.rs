@@ -78,7 +78,11 @@ async fn compared(app: &App, plan: &Arc<Plan>, run: &str) -> Result<Verdicts, Fa
     let stored = place.read(Some(run)).await?;
     let kept = Kept::of(&stored.manifest)?;
     let mut setup = kept.setup(&stored.manifest, run_dir(&state_dir, &stored.manifest.run_id));
-    kept.reveal(&mut setup, &app.settings)?;
+    let gone = kept.reveal_some(&mut setup, &app.settings).join(", ");
+    if !gone.is_empty() {
+        app.console
+            .note(&format!("{gone} is not set: a step that uses it is shown as if its value had changed"));
+    }
     Ok(reuse(plan, &setup, &stored.records, &BTreeSet::new()).verdicts)
 }
 

@@ -154,7 +154,12 @@ fn a_secret_that_expressions_read_is_kept_nowhere_and_read_again() {
     assert_eq!(outputs["channel"], "nightly-channel", "what is no secret is kept");
     assert_eq!(outputs["mine"], "⟦secret⟧");
     assert_eq!(outputs["used"].as_str().unwrap().trim(), TOKEN.len().to_string(), "the step had it");
+    let compared = run(None, &["plan", "reader.yaml", "--mock", "--against", &last]);
+    assert_eq!(compared.code, Some(0), "{}", compared.stderr);
+    assert!(compared.stderr.contains("DEPLOY_TOKEN is not set"), "{}", compared.stderr);
+    assert!(compared.stdout.contains("RUN"), "{}", compared.stdout);
     let others = [
+        compared,
         run(None, &["report", &last, "-o", "report.html"]),
         run(None, &["runs", "events", &last, "--json"]),
         run(None, &["resume", &last]),

@@ -242,6 +242,7 @@ impl Dispatcher {
             },
             cancel: running.cancel.clone(),
             overdue: running.overdue.clone(),
+            grace: self.following.grace(&key),
             now: self.time.now().at,
             key: key.clone(),
         };

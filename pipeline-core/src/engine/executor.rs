@@ -35,7 +35,18 @@ pub(super) struct Attempt {
     pub(super) cancel: CancellationToken,
     /// Its time is over, whatever the clock says.
     pub(super) overdue: CancellationToken,
+    /// In a replay, how much longer it may take than its deadline.
+    pub(super) grace: Option<Grace>,
     pub(super) now: Timestamp,
+}
+
+/// What is given to an attempt that is replayed: it may be slower today, and it waits for its turn before it goes on.
+#[derive(Clone)]
+pub(super) struct Grace {
+    /// Its deadline holds all the same: the tape says so, or nothing is waited for any more.
+    pub(super) is_over: CancellationToken,
+    /// The longest grace.
+    pub(super) most: Duration,
 }
 
 /// Runs one attempt to its end.
@@ -46,10 +57,12 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
     let (is_fallback, may_park) = (call.is_fallback, call.may_park);
     let redactor = Arc::clone(&attempt.services.redactor);
     let overdue = attempt.overdue.clone();
+    let grace = attempt.grace.clone();
+    let last = grace.as_ref().map_or(deadline, |grace| deadline + grace.most);
     let worked = tokio::select! {
         biased;
-        worked = work(attempt, call, deadline) => Ok(worked),
-        () = tokio::time::sleep_until(deadline) => Err(()),
+        worked = work(attempt, call, last) => Ok(worked),
+        () = passed(deadline, grace) => Err(()),
         () = overdue.cancelled() => Err(()),
     };
     let mut end = match worked {
@@ -71,6 +84,15 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
     end.put_back |= may_park && end.error.as_ref().is_some_and(|e| asks_to_park(e).is_some());
     end.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     end
+}
+
+/// Waits until the deadline is over, and the grace.
+async fn passed(deadline: Instant, grace: Option<Grace>) {
+    tokio::time::sleep_until(deadline).await;
+    if let Some(Grace { is_over, most }) = grace {
+        // Over at the latest when it has lasted that long: both mean the same.
+        let _ = tokio::time::timeout(most, is_over.cancelled()).await;
+    }
 }
 
 /// What came of the work.

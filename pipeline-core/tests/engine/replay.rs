@@ -136,7 +136,7 @@ fn turn() -> impl Strategy<Value = Value> {
 fn config() -> ProptestConfig {
     let given = ProptestConfig::default();
     let rng_seed = match given.rng_seed {
-        RngSeed::Random => RngSeed::Fixed(13),
+        RngSeed::Random => RngSeed::Fixed(1236),
         fixed @ RngSeed::Fixed(_) => fixed,
     };
     ProptestConfig { cases: 40, failure_persistence: None, rng_seed, ..given }

@@ -5,13 +5,15 @@
 //! dispatcher does what it always does, and only the times of facts are the recorded ones. Must not know tapes. The order
 //! itself: `order.rs`.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 use super::{Dispatcher, Happened, Settled};
 use crate::engine::effect::EffectPort;
+use crate::engine::executor::Grace;
 use crate::engine::order::{End, Order};
 use crate::engine::run_clock::RunClock;
 use crate::fact::{AttemptEnd, Fact, Record, Status};
@@ -32,6 +34,8 @@ pub(super) struct Following {
     saving: HashSet<OpKey>,
     /// What was asked to stop, and stops when the tape says so; if it says otherwise, it was too late.
     asked: BTreeSet<OpKey>,
+    /// Attempts whose deadline holds when the tape says that it passed, not before.
+    graces: HashMap<OpKey, CancellationToken>,
     /// What is stopping.
     stopping: HashSet<OpKey>,
     /// What did something else than the recorded attempt.
@@ -54,6 +58,7 @@ impl Following {
             cut: BTreeMap::new(),
             saving: HashSet::new(),
             asked: BTreeSet::new(),
+            graces: HashMap::new(),
             stopping: HashSet::new(),
             missed: HashSet::new(),
             heard: Instant::now(),
@@ -92,6 +97,7 @@ impl Following {
     /// Makes an end the recorded one, as far as that is not the step's own doing.
     pub(super) fn complete(&mut self, key: &OpKey, end: &mut AttemptEnd, effects: &EffectPort) {
         self.cut.remove(key);
+        self.graces.remove(key);
         if effects.has_missed() {
             self.missed.insert(key.clone());
         }
@@ -110,6 +116,16 @@ impl Following {
             end.unsettled = recorded.unsettled;
             end.put_back |= recorded.put_back;
         }
+    }
+
+    /// How much longer than its deadline an attempt may take whose end the tape has: it may be slower today, and it waits for
+    /// its turn before it goes on.
+    pub(super) fn grace(&mut self, key: &OpKey) -> Option<Grace> {
+        self.order.is_to_come(key).then(|| {
+            let is_over = CancellationToken::new();
+            self.graces.insert(key.clone(), is_over.clone());
+            Grace { is_over, most: PATIENCE }
+        })
     }
 
     /// Until when it is worth waiting for what has its turn.
@@ -173,7 +189,12 @@ impl Dispatcher {
                     self.part(&key);
                     self.overdue(&key);
                 }
-                Some(Status::TimedOut | Status::Degraded) => {
+                Some(status @ (Status::TimedOut | Status::Degraded)) => {
+                    if status == Status::TimedOut
+                        && let Some(is_over) = self.following.graces.remove(&key)
+                    {
+                        is_over.cancel();
+                    }
                     if let Some(end) = self.waiting.give_up(&key) {
                         self.settled.push_back((key, Settled::Ended(Box::new(end))));
                     }
@@ -273,6 +294,9 @@ impl Dispatcher {
         self.following.notes.push(note);
         self.following.saving.clear();
         self.following.stopping.clear();
+        for is_over in std::mem::take(&mut self.following.graces).into_values() {
+            is_over.cancel();
+        }
         for (key, reply) in std::mem::take(&mut self.following.cut) {
             self.let_go(&key, reply);
         }
