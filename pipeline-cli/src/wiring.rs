@@ -4,6 +4,7 @@
 //! crate names a sibling crate. Must not know commands.
 
 mod layers;
+mod memory;
 #[cfg(not(feature = "otel"))]
 mod untold;
 #[cfg(feature = "http")]
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use pipeline_checkpoint::{FileSessions, FileSnapshots, FileStore, FileTape, TapedSessions};
 use pipeline_core::catalog::Services;
 use pipeline_core::clock::Clock;
+use pipeline_core::memory::MemoryProbe;
 use pipeline_core::provider::{Provider, ProviderEntry, ProviderKind};
 use pipeline_core::redact::Redactor;
 use pipeline_core::step::Step;
@@ -48,6 +50,11 @@ const BUILT_IN: [(&str, &[&str]); 4] = [
 /// Every built-in step type.
 pub fn steps() -> Vec<Arc<dyn Step>> {
     pipeline_steps::builtin(Arc::new(FileCache::default()))
+}
+
+/// What tells how much memory the process holds.
+pub fn memory() -> Arc<dyn MemoryProbe> {
+    Arc::new(memory::ResidentSet)
 }
 
 /// Kinds of providers that a file may name.

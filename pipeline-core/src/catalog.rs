@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::error::{ErrorKind, StepError};
+use crate::memory::MemoryProbe;
 use crate::provider::{Provider, ProviderKind};
 use crate::redact::Redactor;
 use crate::step::{RunInfo, Step};
@@ -135,6 +136,8 @@ pub struct Services {
     pub child_env: Arc<BTreeMap<String, String>>,
     /// Most calls at once to live providers, over all runs of the process; `None` = no limit (mocks).
     pub calls: Option<Arc<tokio::sync::Semaphore>>,
+    /// Tells how much memory the process holds, for limits on it.
+    pub memory: Option<Arc<dyn MemoryProbe>>,
 }
 
 impl Services {
@@ -151,6 +154,7 @@ impl Services {
             redactor: Arc::default(),
             child_env: Arc::default(),
             calls: None,
+            memory: None,
         }
     }
 }

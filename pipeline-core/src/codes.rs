@@ -102,11 +102,7 @@ static ALL: &[CodeDoc] = &[
         "an old spelling",
         "The file uses a spelling of the original system. It was rewritten as shown; the meaning is the same.",
     ),
-    doc(
-        "E0112",
-        "not built yet",
-        "The key or part is known, and this version of the program does not act on it.",
-    ),
+    // E0112 told of keys that were not acted on yet; there is none any more.
     doc("E0113", "two spellings of one thing", "Two keys that mean the same stand side by side. Keep one."),
     doc(
         "E0201",

@@ -8,6 +8,7 @@ pub mod blocking;
 mod bus;
 mod waiting;
 mod timers;
+mod watch;
 mod run_clock;
 mod order;
 mod dispatcher;

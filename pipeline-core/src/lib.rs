@@ -23,6 +23,7 @@ pub mod redact;
 pub mod path;
 pub mod process;
 pub mod clock;
+pub mod memory;
 pub mod document;
 pub mod expr;
 pub mod fact;

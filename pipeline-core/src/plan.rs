@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::diagnostic::Span;
 use crate::error::ErrorKind;
 use crate::expr::{Dynamic, Expr, Template};
+use crate::memory::{MemoryLimit, UnknownMemory};
 use crate::provider::ProviderEntry;
 use crate::source::SourceMap;
 use crate::store::StoredSources;
@@ -513,6 +514,12 @@ pub struct Budget {
     pub max_duration: Option<Duration>,
     /// Leaf attempts at once.
     pub max_parallel: Option<usize>,
+    /// MiB that the process may hold while something runs below its place.
+    #[serde(default)]
+    pub max_memory_mb: Option<u64>,
+    /// What happens where nobody can say how much it holds.
+    #[serde(default)]
+    pub on_unknown_memory: UnknownMemory,
 }
 
 impl Retry {
@@ -523,9 +530,18 @@ impl Retry {
 }
 
 impl Budget {
-    /// Whether it limits what is spent below its place: money, tokens or attempts.
+    /// Whether it limits what is spent below its place: money, tokens, attempts or memory.
     pub fn limits_spending(&self) -> bool {
-        self.max_cost_usd.is_some() || self.max_tokens.is_some() || self.max_steps.is_some()
+        self.max_cost_usd.is_some()
+            || self.max_tokens.is_some()
+            || self.max_steps.is_some()
+            || self.max_memory_mb.is_some()
+    }
+
+    /// Its limit on memory.
+    pub fn memory(&self) -> Option<MemoryLimit> {
+        let max_mb = u32::try_from(self.max_memory_mb?).unwrap_or(u32::MAX);
+        Some(MemoryLimit { max_mb, unknown: self.on_unknown_memory })
     }
 }
 

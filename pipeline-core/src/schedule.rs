@@ -30,6 +30,7 @@ use crate::clock::Timestamp;
 use crate::error::StepError;
 use crate::event::Progress;
 use crate::fact::{AttemptEnd, OpResult, Outcome, RunError, RunStatus, Spend, Status, Usage};
+use crate::memory::MemoryLimit;
 use crate::path::{OpKey, StepPath};
 use crate::plan::{Budget, Cache, Effects, Inputs, Plan, Reducer};
 use crate::value::{Data, Hash, Value};
@@ -100,6 +101,8 @@ pub struct TaskCall {
     pub may_park: bool,
     /// The limits on spending around it, innermost first.
     pub budgets: Arc<[BudgetAt]>,
+    /// The limit on memory that holds while it runs.
+    pub memory: Option<MemoryLimit>,
     /// It may set variables that outlive the run; `None` also where they are merged before they are kept.
     pub lasting: Option<Lasting>,
 }

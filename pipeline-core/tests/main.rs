@@ -20,6 +20,8 @@ mod keys;
 mod loops;
 #[path = "plan/origins.rs"]
 mod origins;
+#[path = "engine/memory.rs"]
+mod memory;
 #[path = "engine/money.rs"]
 mod money;
 #[path = "engine/outside.rs"]

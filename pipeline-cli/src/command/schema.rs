@@ -232,6 +232,10 @@ fn budget() -> Value {
         "max_steps": {"type": "integer", "minimum": 0, "description": "Attempts that may start"},
         "max_duration": {"type": ["string", "number"], "description": "For example 90s or 2h"},
         "max_parallel": {"type": "integer", "minimum": 1, "description": "Attempts in flight at once"},
+        "max_memory_mb": {"type": "integer", "minimum": 1,
+            "description": "MiB that the process may hold meanwhile; above it the run stops, and can be resumed"},
+        "on_unknown_memory": {"enum": ["warn", "stop"],
+            "description": "What happens where the system does not tell how much it is"},
     }})
 }
 

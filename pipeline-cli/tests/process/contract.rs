@@ -113,6 +113,21 @@ fn an_unknown_run_gives_3_and_a_usage_error_2() {
     assert_eq!(scratch.run(&["run", "nowhere.yaml", "--mock"]).code, Some(2));
 }
 
+/// The process always holds more than 1 MiB.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_limit_on_memory_gives_5_while_the_step_runs() {
+    let scratch = Scratch::new();
+    scratch.write("memory.yaml", "workflow:\n  name: m\n  steps:\n    - {name: a, type: test_echo}\n    - name: c\n      type: pipeline\n      config: {memory_limit_mb: 1}\n      pipeline: {name: c, steps: [{name: long, type: test_echo, delay_ms: 60000}]}\n");
+    let ended = scratch.run(&["run", "memory.yaml", "--mock", "--json"]);
+    assert_eq!(ended.code, Some(5), "{}", ended.stderr);
+    let told = ended.json();
+    assert_eq!((&told["status"], &told["error"]["kind"]), (&"budget".into(), &"budget".into()));
+    let message = told["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("MiB, and 1 are allowed while `c/long` runs"), "{message}");
+    assert_eq!(told["steps"]["a"]["status"], "ok");
+}
+
 #[test]
 fn the_run_deadline_gives_124_and_a_budget_5() {
     let scratch = Scratch::new();

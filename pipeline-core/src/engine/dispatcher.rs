@@ -27,9 +27,11 @@ use crate::engine::run_clock::{RunClock, sleep_until};
 use crate::engine::scope::TaskScope;
 use crate::engine::timers::Timers;
 use crate::engine::waiting::Waiting;
+use crate::engine::watch::Watch;
 use crate::error::{ErrorKind, StepError};
 use crate::event::Progress;
 use crate::fact::{AttemptEnd, Fact, Outcome, Record, Status};
+use crate::memory::MemoryLimit;
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::plan::Effects;
 use crate::schedule::{Op, TaskCall};
@@ -53,6 +55,7 @@ pub(super) struct Dispatcher {
     pub(super) waiting: Waiting,
     /// Parked accounts are waited for.
     pub(super) waits: bool,
+    watch: Watch,
     tasks: TaskScope,
     running: HashMap<OpKey, Running>,
     timers: Timers,
@@ -79,6 +82,7 @@ struct Running {
     /// Where it waits to be stopped, in a replay: kept until it is.
     cut: Option<oneshot::Sender<()>>,
     effects: Option<EffectPort>,
+    memory: Option<MemoryLimit>,
 }
 
 /// Something that completes without a task.
@@ -111,6 +115,9 @@ impl Dispatcher {
     ) -> Self {
         let mut time = RunClock::new(clock, records.last().map_or(0, |record| record.elapsed_ms));
         let moments = services.tape.as_ref().map(|tape| tape.moments()).unwrap_or_default();
+        // Its own: what stops one run is no business of another that the caller stops by the same token.
+        let stop = stop.child_token();
+        let watch = Watch::new(services.memory.clone(), stop.clone());
         let following = Following::of(moments, records, &mut time);
         Self {
             journal: Journal::new(log, services.tape.clone()),
@@ -121,6 +128,7 @@ impl Dispatcher {
             stop,
             waiting: Waiting::default(),
             waits: false,
+            watch,
             tasks: TaskScope::default(),
             running: HashMap::new(),
             timers: Timers::default(),
@@ -205,8 +213,11 @@ impl Dispatcher {
         let cancel = CancellationToken::new();
         let overdue = CancellationToken::new();
         let fingerprint = call.fingerprint;
-        let running = Running { attempt, fingerprint, cancel, overdue, cut: None, effects: None };
+        // A replay does as its recording did, whatever this process holds.
+        let memory = call.memory.filter(|_| !self.following.order.is_kept());
+        let running = Running { attempt, fingerprint, cancel, overdue, cut: None, effects: None, memory };
         self.running.insert(key.clone(), running);
+        self.watch.begin(&key, memory);
         match self.journal.append(self.time.now(), vec![started]) {
             Ok(records) => records.into_iter().for_each(|r| self.bus.fact(r)),
             Err(error) => self.broken = Some(error),
@@ -251,6 +262,8 @@ impl Dispatcher {
 
     fn ended(&mut self, key: &OpKey, mut end: AttemptEnd, all: &mut Vec<Happened>) {
         let running = self.running.remove(key);
+        let memory = running.as_ref().and_then(|running| running.memory);
+        end.warnings.extend(self.watch.end(key, memory));
         let attempt = running.as_ref().map_or(key.turn, |r| r.attempt);
         if let Some(effects) = running.as_ref().and_then(|r| r.effects.as_ref()) {
             effects.account(&mut end);
@@ -318,6 +331,7 @@ impl Dispatcher {
                 () = sleep_until(due) => {}
             }
         }
+        self.watch.look_when_due();
         while let Some((key, settled)) = self.settled.pop_front() {
             self.settled(&key, settled, &mut all);
         }
@@ -441,7 +455,10 @@ impl Backend for Dispatcher {
             }
             if self.stop.is_cancelled() {
                 if self.journal.is_settled() {
-                    return Err(Stop::Interrupted);
+                    return Err(self
+                        .watch
+                        .why()
+                        .map_or(Stop::Interrupted, |why| Stop::Budget(why.to_owned())));
                 }
                 self.settle().await?;
                 continue;

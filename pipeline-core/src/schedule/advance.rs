@@ -309,6 +309,7 @@ impl Schedule {
             cache: None,
             may_park: false,
             budgets: Arc::new([]),
+            memory: None,
             lasting: None,
         };
         self.inst_mut(id).state = StepState::Writing(Box::new(done));

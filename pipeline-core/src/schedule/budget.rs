@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::{ErrorKind, StepError};
+use crate::memory::MemoryLimit;
 use crate::path::StepPath;
 use crate::plan::{Body, Budget};
 use crate::schedule::state::{InstId, Owner};
@@ -69,6 +70,13 @@ impl Schedule {
         };
         all.extend(at(&StepPath::root(), &run));
         all.into()
+    }
+
+    /// What all limits on memory around a step instance come to.
+    pub(super) fn memory_limit(&self, id: InstId) -> Option<MemoryLimit> {
+        let of_run = [self.plan.root().budget.memory(), self.start.limits.memory()].into_iter().flatten();
+        let around = self.places(id).into_iter().filter_map(|(_, budget)| budget.memory());
+        around.chain(of_run).reduce(MemoryLimit::and)
     }
 
     /// Counts an attempt at every place with a `max_steps` of its own.

@@ -98,6 +98,7 @@ impl Schedule {
             cache: None,
             may_park: false,
             budgets: Arc::new([]),
+            memory: None,
             lasting: Some(self.seen(id)),
         };
         self.inst_mut(id).state = StepState::Keeping(Box::new(done));

@@ -12,6 +12,7 @@ use pipeline_core::clock::{Clock, Timestamp};
 use pipeline_core::engine::{Engine, EngineError, RunControl, RunReport, RunSetup};
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::fact::{Assignment, Fact, Record, Usage, VariableScope};
+use pipeline_core::memory::MemoryProbe;
 use pipeline_core::plan::{Budget, CompileOptions, Inputs, Plan, compile};
 use pipeline_core::provider::{Price, WorstCase};
 use pipeline_core::source::{MemorySources, SourceRef};
@@ -366,6 +367,7 @@ pub struct World {
     pub sources: MemorySources,
     pub clock: Arc<dyn Clock>,
     pub tape: Option<Arc<dyn Tape>>,
+    pub memory: Option<Arc<dyn MemoryProbe>>,
 }
 
 impl Default for World {
@@ -379,6 +381,7 @@ impl Default for World {
             sources: MemorySources::default(),
             clock: Arc::new(FixedClock),
             tape: None,
+            memory: None,
         }
     }
 }
@@ -403,6 +406,7 @@ impl World {
         let outputs = Arc::clone(&self.files) as Arc<dyn OutputWriter>;
         let mut services = Services::new(self.catalog(), Arc::new(NoTools), outputs);
         services.tape.clone_from(&self.tape);
+        services.memory.clone_from(&self.memory);
         Engine {
             services: Arc::new(services),
             store: Arc::new(self.store.clone()),
@@ -465,6 +469,7 @@ impl World {
             limits: self.limits.clone(),
             clock: Arc::clone(&self.clock),
             tape: self.tape.clone(),
+            memory: self.memory.clone(),
             probe: Arc::new(Probe {
                 billed: AtomicUsize::new(self.probe.billed.load(Ordering::SeqCst)),
                 ..Probe::default()

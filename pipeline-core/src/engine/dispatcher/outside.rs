@@ -86,7 +86,7 @@ impl Dispatcher {
             let wait = u64::try_from(at.0.saturating_sub(self.time.now().at.0)).unwrap_or(0);
             Instant::now().checked_add(Duration::from_millis(wait))
         });
-        timer.into_iter().chain(outside).min()
+        timer.into_iter().chain(outside).chain(self.watch.due()).min()
     }
 }
 

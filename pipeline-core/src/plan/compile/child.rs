@@ -42,6 +42,7 @@ pub(super) struct ChildPolicy {
     pub(super) timeout: Option<Option<Duration>>,
     pub(super) retry: Option<Retry>,
     pub(super) continue_on_error: Option<bool>,
+    pub(super) memory_limit_mb: Option<u64>,
 }
 
 impl Compiler<'_> {
@@ -56,6 +57,7 @@ impl Compiler<'_> {
                 ..self.scope.retry.clone().unwrap_or_default()
             }),
             continue_on_error: config.get("continue_on_error").and_then(Node::as_bool),
+            memory_limit_mb: config.get("memory_limit_mb").and_then(Node::as_u64),
         }
     }
 
@@ -83,11 +85,7 @@ impl Compiler<'_> {
             let _ = keys.count("max_retries", 0, report);
             let _ = keys.flag("continue_on_error", report);
             inherits.workspace_dir = keys.text("workspace_dir", report).map(str::to_owned);
-            if let Some(entry) = keys.entry("memory_limit_mb") {
-                let message = "`memory_limit_mb` is not watched: values are bounded one by one instead";
-                let help = "bound the memory of the whole process with the system (a control group, ulimit)";
-                report.push(Diagnostic::warning("E0112", entry.key_span, message).help(help));
-            }
+            let _ = keys.count("memory_limit_mb", 1, report);
             for key in NO_EFFECT {
                 if let Some(entry) = keys.entry(key) {
                     no_effect(entry, report);

@@ -92,6 +92,8 @@ impl Compiler<'_> {
             max_steps: own.max_steps.or(budget.max_steps),
             max_duration: own.max_duration.or(budget.max_duration),
             max_parallel: own.max_parallel.or(budget.max_parallel),
+            max_memory_mb: own.max_memory_mb.or(budget.max_memory_mb),
+            on_unknown_memory: own.on_unknown_memory,
         }
     }
 
@@ -124,19 +126,12 @@ impl Compiler<'_> {
         budget.max_duration = seconds.or(keys.duration("max_duration", report)).flatten();
         let parallel = keys.count("max_concurrent_steps", 1, report);
         budget.max_parallel = parallel.or(keys.count("max_parallel", 1, report)).map(size);
-        if let Some(entry) = keys.entry("max_memory_mb") {
-            let message = "`max_memory_mb` is not watched: values are bounded one by one instead";
-            let finding = Diagnostic::warning("E0112", entry.key_span, message);
-            report.push(
-                finding
-                    .help("bound the memory of the whole process with the system (a control group, ulimit)"),
-            );
-        }
+        budget.max_memory_mb = keys.count("max_memory_mb", 1, report);
         let finding =
             Diagnostic::note("E0111", node.span, "`resource_limits` is an old spelling of `budget`");
         report
             .push(finding.help(
-                "write `budget:` with max_steps, max_duration, max_cost_usd, max_tokens, max_parallel",
+                "write `budget:` with max_steps, max_duration, max_cost_usd, max_tokens, max_parallel, max_memory_mb",
             ));
         keys.finish("`resource_limits`", self.options.lenient, report);
     }

@@ -127,6 +127,8 @@ impl Compiler<'_> {
             max_steps: keys.count("max_steps", 1, report),
             max_duration: keys.duration("max_duration", report).flatten(),
             max_parallel: keys.count("max_parallel", 1, report).map(size),
+            max_memory_mb: keys.count("max_memory_mb", 1, report),
+            on_unknown_memory: keys.word("on_unknown_memory", &["warn", "stop"], report).unwrap_or_default(),
         };
         keys.finish("`budget`", self.options.lenient, report);
         budget

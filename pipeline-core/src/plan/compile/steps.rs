@@ -247,7 +247,8 @@ impl Compiler<'_> {
             keys.flag("continue_on_error", &mut self.report).or(of_child.continue_on_error);
         let continue_on_error =
             continue_on_error.or_else(|| default(self, "continue_on_error")?.as_bool()).unwrap_or(false);
-        let budget = keys.get("budget").map(|n| self.budget(n)).unwrap_or_default();
+        let mut budget = keys.get("budget").map(|n| self.budget(n)).unwrap_or_default();
+        budget.max_memory_mb = budget.max_memory_mb.or(of_child.memory_limit_mb);
         let output_to_file = keys.get("output_to_file").and_then(|n| {
             if n.as_text().is_none() {
                 crate::plan::compile::keys::wrong(n, "output_to_file", "a file name", &mut self.report);
