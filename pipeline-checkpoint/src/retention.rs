@@ -101,6 +101,7 @@ mod tests {
     use super::*;
 
     /// Between the list and the removal a run can be taken up, go on, and be given up again.
+    /// Naive: list the old runs, then remove them: in between one may have been taken up.
     #[tokio::test]
     async fn x09_a_run_that_was_taken_up_after_the_list_was_made_stays() {
         let dir = tempfile::tempdir().unwrap();

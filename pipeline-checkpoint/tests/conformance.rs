@@ -35,12 +35,14 @@ async fn the_store_in_memory_conforms() {
     checkpoint_store(|| Arc::new(MemoryStore::default())).await;
 }
 
+/// Naive: read, answer, write back, without a lock: one of two turns at once is lost.
 #[tokio::test]
 async fn n11_sessions_on_disk_conform() {
     let fresh = Fresh::new();
     session_store(|| Arc::new(FileSessions::new(fresh.dir(), Arc::new(SystemClock)))).await;
 }
 
+/// Naive: a table that any task may change between another's read and write.
 #[tokio::test]
 async fn n11_sessions_in_memory_conform() {
     session_store(|| Arc::new(MemorySessions::new(Arc::new(SystemClock)))).await;

@@ -14,6 +14,8 @@ use uuid::Uuid;
 
 use crate::support::{Temporary, block_on, ended, sources, write};
 
+/// Naive: the latest checkpoint is removed and then written again.
+/// Figure: 100 runs created by 4 writers under the eyes of a reader.
 #[test]
 fn n10_latest_names_a_whole_run_at_every_moment() {
     let temporary = Temporary::new();
@@ -56,6 +58,7 @@ fn n10_latest_names_a_whole_run_at_every_moment() {
     assert_eq!(fs::read_dir(temporary.state()).unwrap().count(), 2, "no temporary file is left");
 }
 
+/// Naive: without the file of that name there is no latest run.
 #[tokio::test]
 async fn n10_a_latest_that_is_gone_or_bad_falls_back_to_the_newest_run() {
     let temporary = Temporary::new();
@@ -78,6 +81,8 @@ async fn n10_a_latest_that_is_gone_or_bad_falls_back_to_the_newest_run() {
     assert_eq!(temporary.store.latest().await.unwrap().as_deref(), Some("new"));
 }
 
+/// Naive: names of whole seconds or small random numbers, and `create_dir_all`: two runs share a directory.
+/// Figure: 100 runs at once.
 #[test]
 fn n24_a_hundred_runs_at_once_get_a_hundred_directories() {
     let temporary = Temporary::new();
@@ -105,6 +110,8 @@ fn n24_a_hundred_runs_at_once_get_a_hundred_directories() {
     }
 }
 
+/// Naive: see whether the directory is there, then make it.
+/// Figure: 20 creators, one id.
 #[test]
 fn n24_of_many_creators_of_one_id_exactly_one_gets_it() {
     let temporary = Temporary::new();
@@ -128,6 +135,7 @@ fn n24_of_many_creators_of_one_id_exactly_one_gets_it() {
     assert!(block_on(temporary.store.open("same")).is_ok());
 }
 
+/// Naive: what a workflow of this name left is found by the next run.
 #[tokio::test]
 async fn x08_a_new_run_of_a_finished_workflow_starts_from_nothing() {
     let temporary = Temporary::new();
@@ -142,6 +150,7 @@ async fn x08_a_new_run_of_a_finished_workflow_starts_from_nothing() {
     assert_eq!(temporary.store.read("first").await.unwrap().records, before);
 }
 
+/// Naive: keep the newest files, whatever state their runs are in.
 #[tokio::test]
 async fn x09_retention_keeps_exactly_k_and_nothing_that_can_go_on() {
     let temporary = Temporary::new();
@@ -182,6 +191,8 @@ async fn x09_retention_keeps_exactly_k_and_nothing_that_can_go_on() {
     assert!(names().contains("held") && !names().contains("finished-4") && !names().contains("finished-5"));
 }
 
+/// Naive: each counts by itself, and together they remove too much.
+/// Figure: 6 at once.
 #[test]
 fn x09_retention_by_many_at_once_still_keeps_k() {
     let temporary = Temporary::new();
@@ -206,6 +217,7 @@ fn x09_retention_by_many_at_once_still_keeps_k() {
     assert_eq!(list.len(), 9);
 }
 
+/// Naive: a name from outside is joined to the state directory.
 #[tokio::test]
 async fn x09_only_an_id_is_ever_a_directory() {
     let temporary = Temporary::new();

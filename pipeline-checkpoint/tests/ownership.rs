@@ -73,6 +73,7 @@ fn another_process_is_refused_and_told_our_number() {
     drop(log);
 }
 
+/// Naive: the file is written without a flush before success is told.
 #[test]
 fn n10_a_killed_process_loses_the_run_and_nothing_that_it_acknowledged() {
     if let Some(state) = state_of_child() {

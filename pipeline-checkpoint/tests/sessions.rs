@@ -171,6 +171,7 @@ fn n11_processes_take_turns() {
 }
 
 /// The holder dies without a word: the system gives its lock back.
+/// Naive: a lock file stays behind when its owner dies, and nobody may talk any more.
 #[test]
 fn n11_a_session_outlives_whoever_held_it() {
     if let Some(state) = state_of_child() {

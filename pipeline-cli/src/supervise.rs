@@ -172,6 +172,7 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
     }
 
+    /// Naive: the signal ends the process, and what was not saved is lost.
     #[test]
     fn x11_the_first_signal_asks_and_waits_for_the_state_to_be_saved() {
         let stop = CancellationToken::new();
@@ -187,6 +188,7 @@ mod tests {
         assert_eq!(Signal::Terminate.exit().code(), 143);
     }
 
+    /// Naive: every signal asks politely, so that a step that does not stop holds the terminal.
     #[test]
     fn x11_the_second_signal_does_not_wait() {
         let stop = CancellationToken::new();

@@ -365,6 +365,7 @@ mod tests {
     use super::*;
     use crate::args::Global;
 
+    /// Naive: a child gets the whole environment, whatever address a file sends it to.
     #[test]
     fn x23_an_agent_gets_a_vendors_key_only_where_the_vendor_is() {
         let settings = |variables: &[(&str, &str)]| {

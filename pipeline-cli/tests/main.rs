@@ -28,6 +28,8 @@ mod errors;
 mod jq;
 #[path = "process/forms.rs"]
 mod forms;
+#[path = "process/large.rs"]
+mod large;
 #[path = "process/lasting.rs"]
 mod lasting;
 #[path = "process/docs.rs"]

@@ -259,6 +259,7 @@ mod tests {
         panic!("descendants are alive: {text}");
     }
 
+    /// Naive: `output()` and wait.
     #[tokio::test]
     async fn x26_a_child_that_hangs_ends_at_its_deadline() {
         let error =

@@ -37,7 +37,7 @@ use crate::value::{Data, Hash, Value};
 
 use state::{Frame, FrameId, InstId, Scope, ScopeId, StepInst, Work};
 
-pub use park::asks_to_park;
+pub use park::{LONG, asks_to_park};
 pub use transition::{Mismatch, OpState};
 pub(crate) use values::reduce;
 

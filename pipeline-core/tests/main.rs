@@ -24,6 +24,8 @@ mod origins;
 mod memory;
 #[path = "engine/money.rs"]
 mod money;
+#[path = "engine/nesting.rs"]
+mod nesting;
 #[path = "engine/outside.rs"]
 mod outside;
 #[path = "engine/observers.rs"]

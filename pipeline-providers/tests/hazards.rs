@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{asking, at, claude, context};
 
+/// Naive: stubs live in the process that set them, and a task on another thread calls the real provider.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn n13_a_stub_is_honoured_on_every_worker_thread() {
     let mock = Arc::new(claude("rules: [{match: {step: asked}, text: stubbed}]"));
@@ -24,6 +25,8 @@ async fn n13_a_stub_is_honoured_on_every_worker_thread() {
     assert_eq!(calls.join_all().await, vec!["stubbed"; 64]);
 }
 
+/// Naive: one script for the process: the run that was started last decides what both are told.
+/// Figure: 200 calls of two scripts, mixed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn n13_two_runs_with_different_scripts_never_mix() {
     let scripts = ["one", "two"].map(|text| {
@@ -44,6 +47,8 @@ async fn n13_two_runs_with_different_scripts_never_mix() {
     assert_eq!(calls.join_all().await.len(), 200);
 }
 
+/// Naive: ids, times and numbers of a mock are random, and differ from run to run.
+/// Figure: 100 runs of 8 branches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn n13_x29_the_same_seed_gives_the_same_bytes_in_100_runs() {
     let request = Arc::new(ModelRequest {
@@ -80,6 +85,7 @@ async fn n13_x29_the_same_seed_gives_the_same_bytes_in_100_runs() {
 }
 
 /// Whatever cannot be made is the error of that call; the next one is answered.
+/// Naive: a schema that cannot be met makes the mock loop or panic.
 #[tokio::test]
 async fn x12_a_broken_request_is_an_error_of_its_call_only() {
     let mock = MockProvider::new("claude", Arc::default());

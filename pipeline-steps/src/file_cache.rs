@@ -212,6 +212,8 @@ mod tests {
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
+    /// Naive: each looks whether the file is in the cache, and all read it.
+    /// Figure: 100 first readers, 1 read.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn n09_a_hundred_first_readers_share_one_disk_read() {
         let fx = Fixture::new();
@@ -243,6 +245,8 @@ mod tests {
         io::Write::write_all(&mut held, b"x").unwrap();
     }
 
+    /// Naive: a file that may still change is read anew by each of a hundred who wait for it.
+    /// Figure: 100 readers, 2 reads.
     #[test]
     fn n09_a_file_of_just_now_is_shared_by_those_who_wait_together() {
         let fx = Fixture::new();
@@ -257,6 +261,7 @@ mod tests {
         assert_eq!(cache.reads(), 2, "the one under way, and one that began after the last request");
     }
 
+    /// Naive: the read belongs to whoever came first, and ends with it.
     #[test]
     fn n09_a_reader_that_is_dropped_takes_nothing_from_the_others() {
         let fx = Fixture::new();
@@ -276,6 +281,7 @@ mod tests {
         });
     }
 
+    /// Naive: whoever finds a read under way takes its answer, also when the file has changed since it began.
     #[test]
     fn x04_a_request_does_not_take_the_answer_of_a_read_that_began_before_it() {
         let fx = Fixture::new();
@@ -293,6 +299,8 @@ mod tests {
         });
     }
 
+    /// Naive: the key is the time in whole seconds, so that quick rewrites are not seen.
+    /// Figure: 200 rewrites as quick as they come.
     #[tokio::test]
     async fn x04_a_rewrite_in_place_of_the_same_length_and_time_is_seen() {
         let fx = Fixture::new();
@@ -304,6 +312,7 @@ mod tests {
         }
     }
 
+    /// Naive: the key is time and length; a file that is renamed into the place of another may have both.
     #[tokio::test]
     async fn x04_a_rewrite_by_rename_with_the_same_time_is_seen() {
         let fx = Fixture::new();
@@ -317,6 +326,7 @@ mod tests {
         }
     }
 
+    /// Naive: the key has no part below a second; or nothing is kept at all.
     #[tokio::test]
     async fn x04_a_settled_file_is_read_once_and_a_nanosecond_later_again() {
         let fx = Fixture::new();

@@ -139,6 +139,7 @@ async fn x26_a_server_that_never_answers_fails_the_step_at_its_deadline() {
     stage.nobody_is_left().await;
 }
 
+/// Naive: a server's end is the end of whoever talks to it, or an error that says nothing but "closed".
 #[tokio::test]
 async fn x12_a_server_that_dies_is_an_error_with_its_last_words() {
     let stage = Stage::new("dies");
@@ -150,6 +151,7 @@ async fn x12_a_server_that_dies_is_an_error_with_its_last_words() {
     stage.nobody_is_left().await;
 }
 
+/// Naive: the connection is made once, and every call after the server's death fails.
 #[tokio::test]
 async fn x12_a_server_that_dies_in_a_call_is_started_again_by_the_next() {
     let stage = Stage::new("good");

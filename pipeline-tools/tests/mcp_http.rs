@@ -233,6 +233,7 @@ async fn x26_a_server_over_http_that_hangs_ends_or_floods_fails_the_call_alone()
     assert!(sent < 64 << 20, "{sent} bytes were taken");
 }
 
+/// Naive: one error for all that goes wrong before the first answer, with the address and its secrets in it.
 #[tokio::test]
 async fn x12_a_server_over_http_that_does_not_begin_is_told() {
     let cases = [

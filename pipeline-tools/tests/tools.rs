@@ -110,6 +110,7 @@ async fn a_declared_command_gets_arguments_as_words_and_secrets_in_its_environme
     assert!(error.kind == ErrorKind::Auth && error.message.contains("MY_TOKEN"), "{}", error.message);
 }
 
+/// Naive: a tool is called and waited for.
 #[tokio::test(start_paused = true)]
 async fn n14_a_tool_that_hangs_ends_at_the_steps_deadline() {
     struct Hangs;

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use crate::hazards;
 use crate::repo::Repo;
 use crate::report::{self, Verdict};
 
@@ -99,7 +100,14 @@ impl Binary {
 
 /// Writes the pages, or with `check` compares them with what would be written.
 pub fn run(repo: &Repo, check: bool) -> Result<Verdict> {
-    generate(&Binary { path: repo.build_binary(false)? }, repo.root(), check)
+    let (text, mut problems) = hazards::page(repo)?;
+    settle(hazards::PAGE, &repo.root().join(hazards::PAGE), &text, check, &mut problems)?;
+    match generate(&Binary { path: repo.build_binary(false)? }, repo.root(), check)? {
+        Verdict::Failed(more) => problems.extend(more),
+        other if problems.is_empty() => return Ok(other),
+        _ => {}
+    }
+    Ok(Verdict::Failed(problems))
 }
 
 fn generate(binary: &Binary, root: &Path, check: bool) -> Result<Verdict> {
@@ -110,7 +118,7 @@ fn generate(binary: &Binary, root: &Path, check: bool) -> Result<Verdict> {
         match (page.make)(binary, page)? {
             Made::Text(text) => {
                 made += 1;
-                settle(page, &target, &text, check, &mut problems)?;
+                settle(page.path, &target, &text, check, &mut problems)?;
             }
             Made::NotYet(why) if target.exists() => {
                 problems.push(format!("{}: it exists, and the program cannot make it: {why}", page.path));
@@ -124,11 +132,11 @@ fn generate(binary: &Binary, root: &Path, check: bool) -> Result<Verdict> {
     Ok(Verdict::from_problems(problems, format!("{made} of {} pages", PAGES.len())))
 }
 
-fn settle(page: &Page, target: &Path, text: &str, check: bool, problems: &mut Vec<String>) -> Result<()> {
+fn settle(page: &str, target: &Path, text: &str, check: bool, problems: &mut Vec<String>) -> Result<()> {
     let old = match fs::read_to_string(target) {
         Ok(old) => Some(old),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", page.path)),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {page}")),
     };
     if old.as_deref() == Some(text) {
         return Ok(());
@@ -138,14 +146,14 @@ fn settle(page: &Page, target: &Path, text: &str, check: bool, problems: &mut Ve
             None => "is missing".to_owned(),
             Some(old) => format!("is out of date from line {}", first_difference(old, text)),
         };
-        problems.push(format!("{} {what}; run `cargo xtask codegen` and commit what it writes", page.path));
+        problems.push(format!("{page} {what}; run `cargo xtask codegen` and commit what it writes"));
         return Ok(());
     }
     if let Some(folder) = target.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    fs::write(target, text).with_context(|| format!("cannot write {}", page.path))?;
-    report::line(format!("wrote {}", page.path))?;
+    fs::write(target, text).with_context(|| format!("cannot write {page}"))?;
+    report::line(format!("wrote {page}"))?;
     Ok(())
 }
 

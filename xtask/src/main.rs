@@ -11,6 +11,7 @@ mod links;
 mod repo;
 mod tidy;
 mod deps;
+mod hazards;
 mod codegen;
 mod conformance;
 mod compare_code;
@@ -40,7 +41,8 @@ Tasks:
   tidy                house rules: headers, budgets, module order, names, links
   deps [--fix]        crate edges, forbidden packages, ARCHITECTURE.md's table of dependencies; --fix renews the
                       column of crates in that table
-  codegen [--check]   write docs/reference/ from the program, or check that it is current
+  codegen [--check]   write docs/reference/ from the program and docs/reliability.md from the tests, or check that they
+                      are current
   conformance [DIR] [--release]
                       the program against a folder of pipeline files (default: examples)
   compare-code [--release]

@@ -86,6 +86,7 @@ pub fn run(repo: &Repo) -> Result<Verdict> {
     let tests = test_files(&rust);
     for file in &rust {
         check_words(file, &mut findings);
+        check_shared(file, &mut findings);
         if file.path.contains("/src/") {
             check_header(file, &mut findings);
             if !tests.iter().any(|test| belongs_to(&file.path, test)) {
@@ -166,6 +167,40 @@ fn check_words(file: &RustFile, findings: &mut Findings) {
                 let line = line_of(file.masked.as_bytes(), at);
                 findings.problems.push(format!("{}:{line}: `{word}` is not allowed; {ask}", file.path));
             }
+        }
+    }
+}
+
+/// State of the process that runs and tests could change under each other. Those that are allowed change nothing that anybody
+/// can see: lists and tables made once, counters that make names unique, a bound of threads.
+fn check_shared(file: &RustFile, findings: &mut Findings) {
+    const ALLOWED: [(&str, &str); 7] = [
+        ("pipeline-core/src/engine/blocking.rs", "BUDGET"),
+        ("pipeline-core/src/expr/language.rs", "EXPRESSIONS"),
+        ("pipeline-core/src/expr/language.rs", "DATA_SOURCES"),
+        ("pipeline-core/src/expr/functions/compare.rs", "PATTERNS"),
+        ("pipeline-providers/src/claude_cli.rs", "CALLS"),
+        ("pipeline-steps/src/atomic.rs", "NEXT"),
+        ("pipeline-tools/src/files.rs", "CALLS"),
+    ];
+    for (number, line) in file.masked.lines().enumerate() {
+        let place = format!("{}:{}", file.path, number + 1);
+        for call in ["set_var(", "remove_var(", "set_current_dir(", "static mut ", "thread_local!"] {
+            if line.contains(call) {
+                let what =
+                    format!("`{}` changes what the whole process shares; hand the value on", call.trim());
+                findings.problems.push(format!("{place}: {what}"));
+            }
+        }
+        let mut words =
+            line.trim_start().trim_start_matches("pub(super) ").trim_start_matches("pub ").split_whitespace();
+        let (Some("static"), Some(name)) = (words.next(), words.next()) else { continue };
+        let name = name.trim_end_matches(':');
+        let changes = ["Mutex", "RwLock", "Atomic", "Cell", "OnceLock", "LazyLock", "Semaphore"];
+        if changes.iter().any(|kind| line.contains(kind)) && !ALLOWED.contains(&(file.path.as_str(), name)) {
+            findings
+                .problems
+                .push(format!("{place}: `{name}` is state of the whole process; put it into what owns it"));
         }
     }
 }
@@ -323,6 +358,27 @@ mod tests {
         assert_eq!(findings.problems.len(), 2, "{:?}", findings.problems);
         assert!(findings.problems[0].starts_with("x/src/a.rs:2: `todo!`"));
         assert!(findings.problems[1].starts_with("x/src/a.rs:3: `#[ignore`"));
+    }
+
+    /// Naive: settings are variables of the process, and tests or runs that go on at once change them under each other.
+    /// Figure: every Rust file, tests too.
+    #[test]
+    fn x24_no_file_changes_what_the_whole_process_shares() {
+        let mut findings = Findings::default();
+        let text = "//! set_var(\nfn a() { unsafe { std::env::set_var(\"A\", \"set_var(\") } }\nstatic mut N: u8 = 0;\n\
+                    pub static MODE: Mutex<u8> = Mutex::new(0);\nstatic LIST: &[u8] = &[];\n    static NEXT: AtomicU64 = AtomicU64::new(0);\n";
+        check_shared(&file("pipeline-steps/src/atomic.rs", text), &mut findings);
+        let lines: Vec<&str> = findings.problems.iter().filter_map(|p| p.split(':').nth(1)).collect();
+        assert_eq!(lines, ["2", "3", "4"], "{:?}", findings.problems);
+
+        let repo = Repo::find().unwrap();
+        let mut findings = Findings::default();
+        let paths: Vec<String> = repo.files().unwrap().into_iter().filter(|path| is_ours(path)).collect();
+        assert!(paths.len() > 300);
+        for path in paths {
+            check_shared(&file(&path, &repo.read(&path).unwrap()), &mut findings);
+        }
+        assert_eq!(findings.problems, Vec::<String>::new());
     }
 
     #[test]

@@ -56,7 +56,10 @@ pub async fn plan(app: &App, args: &args::Plan) -> Result<Exit, Failure> {
     .flatten()
     .reduce(f64::min);
     let limit = limited(&mut forecast.cost, budget);
-    let shown = Shown { app, args, plan: &plan, mode: mode.name(), forecast, limit, verdicts };
+    let timeout = app.settings.limits(&args.limits, &plan.root().budget).timeout;
+    let longest = [timeout, plan.root().budget.max_duration].into_iter().flatten().min();
+    let cut = limited(&mut forecast.seconds, longest.map(|longest| longest.as_secs_f64()));
+    let shown = Shown { app, args, plan: &plan, mode: mode.name(), forecast, limit, cut, verdicts };
     app.console.out(&if app.settings.json { format!("{:#}\n", shown.json()) } else { shown.text() })?;
     Ok(Exit::Success)
 }
@@ -92,7 +95,10 @@ struct Shown<'a> {
     plan: &'a Plan,
     mode: &'static str,
     forecast: Forecast,
+    /// What bounds the cost, if it is not the steps.
     limit: Option<&'static str>,
+    /// The same of the time.
+    cut: Option<&'static str>,
     verdicts: Option<Verdicts>,
 }
 
@@ -151,8 +157,23 @@ impl Shown<'_> {
             Err(why) => format!("{} {}", paint(YELLOW, "unbounded:"), short(why, 300)),
         };
         let _ok = writeln!(out, "model calls: {}", bound(&self.forecast.calls, |n| format!("{n}")));
-        let by = self.limit.map_or_else(String::new, |by| format!(", by {by}"));
-        let _ok = writeln!(out, "cost: {}{by}", bound(&self.forecast.cost, |usd| format!("${usd:.4}")));
+        let by = |limit: Option<&str>| limit.map_or_else(String::new, |by| format!(", by {by}"));
+        let spent = bound(&self.forecast.seconds, |seconds| {
+            let spent = std::time::Duration::try_from_secs_f64(seconds).unwrap_or(std::time::Duration::MAX);
+            time(u64::try_from(spent.as_millis()).unwrap_or(u64::MAX))
+        });
+        let how = if self.cut.is_none() && self.forecast.seconds.is_ok() {
+            ", one step after the other"
+        } else {
+            ""
+        };
+        let _ok = writeln!(out, "time: {spent}{how}{}", by(self.cut));
+        let _ok = writeln!(
+            out,
+            "cost: {}{}",
+            bound(&self.forecast.cost, |usd| format!("${usd:.4}")),
+            by(self.limit)
+        );
         out
     }
 
@@ -226,6 +247,7 @@ impl Shown<'_> {
             "fingerprint": self.plan.fingerprint(),
             "steps": self.forecast.lines.iter().map(step).collect::<Vec<_>>(),
             "directories": directories,
+            "time_s": bound(&self.forecast.seconds),
             "model_calls": bound(&self.forecast.calls),
             "cost_usd": bound(&self.forecast.cost),
             "bounded_by": self.limit,

@@ -257,6 +257,7 @@ mod tests {
         assert_eq!(resolved(&moved, &same).unwrap().credential, known);
     }
 
+    /// Naive: the key is chosen by the kind of service, and the address by the file.
     #[test]
     fn x23_a_file_cannot_send_a_vendors_key_anywhere_else() {
         let evil = Some("https://api.anthropic.com.evil.example");

@@ -93,6 +93,7 @@ fn a_run_that_rests_can_be_cancelled_and_only_then_removed() {
     assert_eq!(scratch.run(&["runs", "show", "one"]).code, Some(3));
 }
 
+/// Naive: nothing is ever removed, or the oldest are, also those that wait for a person.
 #[test]
 fn x09_old_runs_go_when_a_new_one_has_ended_and_what_can_go_on_stays() {
     let scratch = Scratch::new();
@@ -177,8 +178,32 @@ fn a_plan_tells_what_would_be_reused_and_runs_nothing() {
     assert_eq!(verdicts, ["reuse", "reuse", "run", "run"]);
     assert!(plan["model_calls"]["unbounded"].as_str().unwrap().contains("`fan`"));
     assert_eq!(plan["cost_usd"]["at_most"], 0.0);
+    assert!(plan["time_s"]["unbounded"].as_str().unwrap().contains("`fan`"));
     let before = scratch.run(&["runs", "list", "--json"]).stdout;
     let dry = scratch.run(&["run", "edited.yaml", "--mock", "--dry-run"]);
     assert!(dry.code == Some(0) && dry.stdout.contains("as often as its list is long"), "{}", dry.stdout);
     assert_eq!(scratch.run(&["runs", "list", "--json"]).stdout, before);
+}
+
+/// Naive: each wait has a deadline somewhere, and nobody can say how long all of them may take together.
+#[test]
+fn n15_a_plan_tells_the_longest_time_or_what_has_no_bound() {
+    let scratch = Scratch::new();
+    let longest = |steps: &str, more: &[&str]| {
+        scratch.write("w.yaml", &format!("workflow:\n  name: w\n  steps:\n{steps}"));
+        scratch.run(&[&["plan", "w.yaml", "--mock", "--json"], more].concat()).json()["time_s"].clone()
+    };
+    let step = "{name: a, type: test_echo, timeout: 10s";
+    assert_eq!(longest(&format!("    - {step}}}\n"), &[])["at_most"], 10.0);
+    // Three tries, and between them two waits of up to five minutes, for which a service may ask.
+    assert_eq!(longest(&format!("    - {step}, retry: {{max_attempts: 3}}}}\n"), &[])["at_most"], 630.0);
+    let list = |source: &str, more: &str| {
+        format!("    - {{name: f, type: for_loop, data_source: {source}{more}, steps: [{step}}}]}}\n")
+    };
+    assert_eq!(longest(&list("[1, 2, 3]", ""), &[])["at_most"], 30.0);
+    assert_eq!(longest(&list("range(9)", ", timeout: 25s"), &[])["at_most"], 25.0);
+    assert!(longest(&list("range(9)", ""), &[])["unbounded"].as_str().unwrap().contains("`f`"));
+    assert_eq!(longest(&list("range(9)", ""), &["--timeout", "1m"])["at_most"], 60.0);
+    let endless = longest("    - {name: a, type: test_echo, timeout: none}\n", &[]);
+    assert_eq!(endless["unbounded"], "`a` has no timeout");
 }

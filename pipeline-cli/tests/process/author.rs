@@ -31,6 +31,8 @@ fn every_template_is_without_findings_and_runs_on_the_mock() {
     assert!(scratch.run(&["new", "nothing"]).stderr.contains("fan-out"));
 }
 
+/// Naive: see whether the file is there, then write it: two that look at once both write.
+/// Figure: 8 processes at once, one file.
 #[test]
 fn x30_a_file_that_exists_is_never_written_over() {
     let scratch = Scratch::new();
@@ -92,6 +94,7 @@ fn legacy_spellings_are_rewritten_and_comments_stay() {
     assert_eq!(scratch.run(&["migrate", "old.yaml", "--check"]).code, Some(0));
 }
 
+/// Naive: a resumed run gives back what was stored in another form than a fresh one.
 #[test]
 fn x27_a_run_that_is_killed_at_every_record_comes_out_the_same() {
     let scratch = Scratch::new();

@@ -40,6 +40,7 @@ fn events_are_one_object_a_line_and_the_same_as_those_stored() {
     assert_eq!(stored.last().unwrap()["fact"], "RunEnded");
 }
 
+/// Naive: the finished checkpoint is the latest, and the next run returns its results without running.
 #[test]
 fn x08_a_second_run_runs_everything_again_and_resume_of_a_finished_run_says_so() {
     let scratch = Scratch::new();

@@ -82,6 +82,7 @@ pub fn copy(from: &Path, to: &Path) {
 }
 
 /// Naive: resume starts the loop over, or a fresh run differs from a resumed one.
+/// Figure: a cut after every record, and at every byte of the last one.
 #[test]
 fn x10_x27_cut_after_every_record_and_at_every_byte_of_the_last() {
     let whole = Scratch::new();

@@ -124,6 +124,8 @@ fn files(scratch: &Scratch) {
     assert_eq!(failed.code, Some(1), "{}", failed.stderr);
 }
 
+/// Naive: a failure inside is shown as a stack, or as one word.
+/// Figure: 60 failures of the program.
 #[test]
 fn x12_sixty_failures_say_what_happened_where_and_what_to_do() {
     let scratch = Scratch::new();

@@ -92,6 +92,7 @@ fn x26_an_endless_program_ends_at_the_deadline() {
 }
 
 /// The child takes the limits itself, so that they hold even when nobody waits for it any more.
+/// Naive: only the parent watches the time, and a child whose parent is gone computes for ever.
 #[test]
 fn x26_the_child_limits_its_own_processor_time() {
     let scratch = Scratch::new();

@@ -59,6 +59,7 @@ fn n13_a_replay_gives_the_same_bytes_and_needs_neither_rules_nor_credentials() {
     assert_eq!(list["runs"][0]["mode"], "replay");
 }
 
+/// Naive: what the tape does not have is asked of a live model, or the whole replay fails.
 #[test]
 fn n13_one_changed_word_misses_its_own_step_and_says_where() {
     let scratch = Scratch::new();

@@ -121,6 +121,7 @@ fn spans(collector: &Collector) -> Vec<Value> {
         .collect()
 }
 
+/// Naive: spans are made by whoever remembers to, and an attempt that fails or is cut off has none.
 #[test]
 fn n23_a_collector_receives_every_attempt_and_model_call_below_what_it_is_part_of() {
     let scratch = Scratch::new();
@@ -194,7 +195,7 @@ fn n23_a_collector_receives_every_attempt_and_model_call_below_what_it_is_part_o
     assert_eq!(points[0]["count"], "2", "both calls are one series: {points:?}");
 }
 
-/// The naive exporter waits for its collector, or fails with it.
+/// Naive: the exporter waits for its collector, or fails with it.
 #[test]
 fn n01_a_collector_that_hangs_refuses_or_dies_costs_a_warning_and_nothing_else() {
     let scratch = Scratch::new();

@@ -11,8 +11,9 @@ use crate::schedule::state::{InstId, StepState};
 use crate::schedule::{Op, Schedule};
 use crate::value::Data;
 
-/// A rate limit that asks for more than this is a quota: the run is put down instead of waiting.
-const LONG: Duration = Duration::from_mins(5);
+/// Longest wait between two tries that a service can ask for. A rate limit that asks for more is a quota: the run is put down
+/// instead of waiting. Of other errors the rest of the hint is not followed, so that every wait has an end that is known.
+pub const LONG: Duration = Duration::from_mins(5);
 
 /// When to look again at a quota that does not say when it is renewed.
 const UNTOLD: Duration = Duration::from_mins(15);

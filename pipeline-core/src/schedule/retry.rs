@@ -5,12 +5,13 @@ use std::time::Duration;
 use crate::error::StepError;
 use crate::path::StepPath;
 use crate::plan::{Backoff, Retry};
+use crate::schedule::park::LONG;
 use crate::value::Hash;
 
 /// The delay before another try, or `None` when there is none.
 ///
 /// `tries` counts the tries that have ended. The delay lies between `base_delay` and `max_delay`, varied by up to a
-/// quarter of itself, and is never shorter than what the service asked for. The variation follows from the run's
+/// quarter of itself, and is never shorter than what the service asked for, up to [`LONG`]. The variation follows from the run's
 /// seed and the path, so that a resumed run waits the same.
 pub(super) fn delay(
     retry: &Retry,
@@ -35,5 +36,5 @@ pub(super) fn delay(
             .clamp(retry.base_delay.min(retry.max_delay), retry.max_delay);
     }
     let asked = error.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis);
-    Some(delay.max(asked))
+    Some(delay.max(asked.min(LONG)))
 }

@@ -82,6 +82,7 @@ async fn n16_a_probe_that_fails_is_told_once_and_never_read_as_nothing() {
     assert!(report.warnings.iter().any(|w| w.contains("is not watched")), "{:?}", report.warnings);
 }
 
+/// Naive: without a probe the limit is left out, and nobody hears of it.
 #[tokio::test(start_paused = true)]
 async fn n16_where_there_is_no_probe_that_is_told_too() {
     let world = World::default();
@@ -90,6 +91,7 @@ async fn n16_where_there_is_no_probe_that_is_told_too() {
     assert_eq!(recorded(&world).len(), 1);
 }
 
+/// Naive: a strict limit lets a run go on whose memory it cannot see.
 #[tokio::test(start_paused = true)]
 async fn n16_a_strict_limit_stops_a_run_whose_memory_nobody_knows() {
     let (world, probe) = world(broken());

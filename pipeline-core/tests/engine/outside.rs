@@ -96,6 +96,7 @@ async fn nobody_answers_in_time_and_the_default_counts_or_the_step_fails() {
 
 const ONCE: &str = "workflow:\n  name: t\n  steps: [{name: a, type: work, ms: 5, effects: once, value: 1}, {name: b, type: work, value: '{{ steps.a }}'}]\n";
 
+/// Naive: an attempt that was cut off runs again without a word.
 #[tokio::test(start_paused = true)]
 async fn x28_a_person_decides_about_an_attempt_whose_effects_must_not_happen_twice() {
     let whole = World::default();

@@ -94,8 +94,9 @@ fn library(limit: u32) -> MemorySources {
     MemorySources::default().with_library("down", text)
 }
 
+/// Naive: depth is counted per process or not at all, and a pipeline that runs itself goes down to the end of the stack.
 #[tokio::test(start_paused = true)]
-async fn recursion_by_the_library_ends_at_its_limit() {
+async fn n12_recursion_by_the_library_ends_at_its_limit() {
     let run = |depth: u32, limit: u32| async move {
         let world = World { sources: library(limit), ..World::default() };
         let root = format!(

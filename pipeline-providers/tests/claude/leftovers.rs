@@ -54,6 +54,7 @@ async fn n03_a_call_that_is_dropped_leaves_no_process() {
     gone(&fake).await;
 }
 
+/// Naive: the CLI is killed and its tools, in sessions of their own, go on.
 #[tokio::test]
 async fn n03_a_call_that_times_out_is_cancelled_or_ends_leaves_no_process() {
     let lines = [init(), assistant("ok"), result("ok", json!({}))];
@@ -93,6 +94,7 @@ async fn n03_a_call_that_times_out_is_cancelled_or_ends_leaves_no_process() {
 }
 
 /// What a killed process of ours left is found when its attempt runs again.
+/// Naive: after a crash the old agent and the new one work on the same files.
 #[tokio::test]
 async fn n08a_the_next_attempt_kills_what_the_cut_one_left() {
     let lines = [init(), assistant("ok"), result("ok", json!({}))];

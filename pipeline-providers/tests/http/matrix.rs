@@ -536,6 +536,8 @@ async fn prove_all(takes: impl Fn(Row) -> bool, ways: &[Way], at_once: usize) {
     }
 }
 
+/// Naive: a client that panics, hangs or takes half an answer for a whole one when a service misbehaves.
+/// Figure: 20 faults, three kinds of service, whole answers and streams.
 #[tokio::test(flavor = "multi_thread")]
 async fn n04_every_fault_of_every_provider_is_told_by_its_kind() {
     let ways = [Way::Answer, Way::Events];

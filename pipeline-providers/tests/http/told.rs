@@ -32,6 +32,7 @@ async fn codes_say_more_than_statuses() {
 }
 
 /// Attempts are the schedule's: a provider hands the server's hint on and makes no second request.
+/// Naive: the client retries by itself, so that attempts multiply, and drops the server's hint.
 #[tokio::test(flavor = "multi_thread")]
 async fn x22_hints_are_handed_on_and_nothing_is_retried_here() {
     let mock = Mock::start().await;

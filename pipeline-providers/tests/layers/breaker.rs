@@ -27,6 +27,7 @@ fn fragile(down: &Arc<AtomicBool>, kind: ErrorKind) -> Arc<Scripted> {
 }
 
 /// Naive: every caller goes on calling what is down, and all at once when it might be up.
+/// Figure: 1 of 100 callers.
 #[tokio::test(start_paused = true)]
 async fn n18_an_open_circuit_calls_nobody_and_lets_one_of_a_hundred_try() {
     let down = Arc::new(AtomicBool::new(true));
@@ -61,6 +62,7 @@ async fn n18_an_open_circuit_calls_nobody_and_lets_one_of_a_hundred_try() {
     assert_eq!((inner.calls(), told.iter().filter(|t| t.is_ok()).count()), (107, 100));
 }
 
+/// Naive: the one probe of a half-open circuit is given away, and whoever dropped it never gives it back.
 #[tokio::test(start_paused = true)]
 async fn n18_a_try_that_is_dropped_leaves_the_next_one_to_try() {
     let down = Arc::new(AtomicBool::new(true));
@@ -77,6 +79,7 @@ async fn n18_a_try_that_is_dropped_leaves_the_next_one_to_try() {
     assert_eq!(inner.calls(), 7);
 }
 
+/// Naive: only errors count, so that a service that hangs is called for ever.
 #[tokio::test(start_paused = true)]
 async fn n18_calls_that_hang_until_their_deadline_are_failures() {
     let inner = Scripted::new(|_| std::future::pending());

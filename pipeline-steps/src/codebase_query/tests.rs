@@ -135,7 +135,7 @@ async fn nothing_outside_of_the_roots_is_read() {
 
 /// Naive: a thread that reads ten thousand files goes on when the step was stopped.
 #[tokio::test]
-async fn n08_a_search_that_is_dropped_ends() {
+async fn n08a_a_search_that_is_dropped_ends() {
     let fx = Fixture::new();
     for i in 0..300 {
         fx.write(&format!("f{i}.rs"), &"fn f() { let x = 1; }\n".repeat(300));

@@ -121,6 +121,7 @@ async fn n11_turns_at_the_same_time_have_no_gap_and_no_duplicate() {
     }
 }
 
+/// Naive: turns are counted after the model has answered, or not at all.
 #[tokio::test]
 async fn n11_a_turn_too_many_is_an_error_and_asks_nobody() {
     let fx = numbered(2);
@@ -135,6 +136,7 @@ async fn n11_a_turn_too_many_is_an_error_and_asks_nobody() {
     assert_eq!(fx.requests().len(), 2);
 }
 
+/// Naive: the session is kept by a name and looked for by an id, so that no later run finds it.
 #[tokio::test]
 async fn n11_a_later_run_goes_on_with_the_providers_own_session() {
     let fx = numbered(3).able(agent());

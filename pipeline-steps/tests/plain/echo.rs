@@ -2,6 +2,7 @@
 
 use pipeline_core::error::ErrorKind;
 use pipeline_core::fact::RunStatus;
+use pipeline_core::plan::Body;
 use serde_json::json;
 
 use crate::plain::support::World;
@@ -17,6 +18,27 @@ async fn every_example_runs() {
         assert_eq!(report.status, RunStatus::Ok, "{}: {:?}", spec.kind, report.error);
         assert!(!spec.summary.is_empty());
     }
+}
+
+/// Naive: a step has a deadline where somebody thought of one, so that a new step type waits for ever.
+/// Figure: every step type.
+#[test]
+fn n15_every_step_type_has_a_deadline_unless_the_file_says_none() {
+    let steps = pipeline_steps::builtin(std::sync::Arc::default());
+    assert!(steps.len() > 5);
+    for spec in steps.iter().map(|step| step.spec()) {
+        let world = World::new();
+        let plan = world.compile(spec.example).unwrap().0;
+        let steps = || plan.block(plan.root().body).steps.iter().map(|id| plan.step(*id));
+        let leaves = steps().filter(|step| matches!(step.body, Body::Leaf(_)));
+        assert!(leaves.clone().count() > 0, "{}", spec.kind);
+        for leaf in leaves {
+            assert!(leaf.timeout.is_some(), "`{}` of {} may wait for ever", leaf.name, spec.kind);
+        }
+    }
+    let text = "workflow: {name: t, steps: [{name: a, type: test_echo, timeout: none}]}";
+    let plan = World::new().compile(text).unwrap().0;
+    assert_eq!(plan.step(plan.block(plan.root().body).steps[0]).timeout, None);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use pipeline_core::plan::{
     BlockId, Body, Condition, ForEach, Leaf, OnError, PipelineId, Plan, StepId, StepPlan,
 };
 use pipeline_core::provider::{Message, ModelRequest, Price};
+use pipeline_core::schedule::LONG;
 use pipeline_core::value::Value;
 
 /// A number that is never exceeded, or why there is none.
@@ -50,6 +51,8 @@ pub struct Forecast {
     pub calls: Bound,
     /// US dollars at most.
     pub cost: Bound,
+    /// Seconds of work at most, one step after the other. Waiting for people and for quotas is not in it.
+    pub seconds: Bound,
 }
 
 struct Walk<'a> {
@@ -59,28 +62,38 @@ struct Walk<'a> {
     inside: Vec<PipelineId>,
 }
 
-/// Calls and dollars of a part.
+/// Calls, dollars and seconds of a part.
 #[derive(Clone)]
 struct Most {
     calls: Bound,
     cost: Bound,
+    seconds: Bound,
 }
 
 impl Most {
     fn nothing() -> Self {
-        Self { calls: Ok(0.0), cost: Ok(0.0) }
+        Self { calls: Ok(0.0), cost: Ok(0.0), seconds: Ok(0.0) }
+    }
+
+    fn unbounded(why: String) -> Self {
+        Self { calls: Err(why.clone()), cost: Err(why.clone()), seconds: Err(why) }
     }
 
     fn plus(self, other: Self) -> Self {
         Self {
             calls: both(self.calls, other.calls, |a, b| a + b),
             cost: both(self.cost, other.cost, |a, b| a + b),
+            seconds: both(self.seconds, other.seconds, |a, b| a + b),
         }
     }
 
     /// Of two parts only one runs.
     fn or(self, other: Self) -> Self {
-        Self { calls: both(self.calls, other.calls, f64::max), cost: both(self.cost, other.cost, f64::max) }
+        Self {
+            calls: both(self.calls, other.calls, f64::max),
+            cost: both(self.cost, other.cost, f64::max),
+            seconds: both(self.seconds, other.seconds, f64::max),
+        }
     }
 
     fn times(self, times: &Bound) -> Self {
@@ -89,7 +102,7 @@ impl Most {
             Ok(0.0) => Ok(0.0),
             bound => both(bound, times.clone(), |a, b| a * b),
         };
-        Self { calls: scale(self.calls), cost: scale(self.cost) }
+        Self { calls: scale(self.calls), cost: scale(self.cost), seconds: scale(self.seconds) }
     }
 }
 
@@ -102,7 +115,7 @@ impl Forecast {
     pub fn of(plan: &Plan, catalog: &Catalog) -> Self {
         let mut walk = Walk { plan, catalog, lines: Vec::new(), inside: Vec::new() };
         let most = walk.block(plan.root().body, "", 0);
-        Self { lines: walk.lines, calls: most.calls, cost: most.cost }
+        Self { lines: walk.lines, calls: most.calls, cost: most.cost, seconds: most.seconds }
     }
 }
 
@@ -145,7 +158,7 @@ impl Walk<'_> {
         });
         let below = format!("{path}/");
         let mut most = match &step.body {
-            Body::Leaf(leaf) => self.leaf(leaf, &path),
+            Body::Leaf(leaf) => self.leaf(leaf, step, &path),
             Body::Ask(_) | Body::Break | Body::Continue => Most::nothing(),
             Body::ForEach(form) => self.block(form.body, &below, depth + 1),
             Body::While(form) => self.block(form.body, &below, depth + 1),
@@ -167,10 +180,10 @@ impl Walk<'_> {
                     None => most,
                 }
             }
-            Body::Child(child) if self.inside.contains(&child.pipeline) => {
-                let why = format!("`{path}` is the same pipeline again, up to {} deep", child.max_depth);
-                Most { calls: Err(why.clone()), cost: Err(why) }
-            }
+            Body::Child(child) if self.inside.contains(&child.pipeline) => Most::unbounded(format!(
+                "`{path}` is the same pipeline again, up to {} deep",
+                child.max_depth
+            )),
             Body::Child(child) => {
                 self.inside.push(child.pipeline);
                 let most = self.block(self.plan.pipeline(child.pipeline).body, &below, depth + 1);
@@ -181,24 +194,31 @@ impl Walk<'_> {
         if let Some(times) = &times {
             most = most.times(times);
         }
+        if let (Some(timeout), false) = (step.timeout, matches!(step.body, Body::Leaf(_))) {
+            most.seconds = Ok(at_most(&most.seconds, timeout.as_secs_f64()));
+        }
         for other in &step.fallback {
-            most = most.plus(self.leaf(other, &path));
+            most = most.plus(self.leaf(other, step, &path));
         }
         most = most.times(&Ok(f64::from(step.retry.max_attempts)));
+        most.seconds = most.seconds.map(|seconds| seconds + waits(step));
         if let OnError::Steps(instead) = &step.on_error {
             most = most.plus(self.block(*instead, &format!("{below}on_error/"), depth + 1));
         }
         match step.budget.max_cost_usd {
-            Some(limit) => Most { cost: Ok(most.cost.map_or(limit, |cost| cost.min(limit))), ..most },
+            Some(limit) => Most { cost: Ok(at_most(&most.cost, limit)), ..most },
             None => most,
         }
     }
 
-    fn leaf(&self, leaf: &Leaf, path: &str) -> Most {
+    /// One attempt.
+    fn leaf(&self, leaf: &Leaf, step: &StepPlan, path: &str) -> Most {
+        let seconds = step.timeout.map(|timeout| timeout.as_secs_f64());
+        let seconds = seconds.ok_or_else(|| format!("`{path}` has no timeout"));
         if &*leaf.kind != "prompt" {
-            return Most::nothing();
+            return Most { seconds, ..Most::nothing() };
         }
-        let unbounded = |why: String| Most { calls: Err(why.clone()), cost: Err(why) };
+        let unbounded = |why: String| Most { seconds: seconds.clone(), ..Most::unbounded(why) };
         // No tools are no turns.
         let is_empty = value(&leaf.with, "tools").and_then(Value::as_array).is_some_and(Vec::is_empty);
         if has(&leaf.with, "tools") && !is_empty {
@@ -211,7 +231,7 @@ impl Walk<'_> {
         };
         let calls = Ok(repairs as f64);
         let cost = self.cost(leaf, path).map(|cost| cost * repairs as f64);
-        Most { calls, cost }
+        Most { calls, cost, seconds }
     }
 
     /// US dollars of one call.
@@ -237,6 +257,18 @@ impl Walk<'_> {
             Price::Unknown => Err(format!("the model of `{path}` has no known price")),
         }
     }
+}
+
+/// A bound with a limit of its own.
+fn at_most(bound: &Bound, limit: f64) -> f64 {
+    bound.as_ref().map_or(limit, |bound| bound.min(limit))
+}
+
+/// How long a step waits between its tries at most, in seconds.
+fn waits(step: &StepPlan) -> f64 {
+    let ways = 1.0 + step.fallback.len() as f64;
+    let each = step.retry.max_delay.max(LONG).as_secs_f64();
+    ways * f64::from(step.retry.max_attempts.saturating_sub(1)) * each
 }
 
 /// Where a file operation writes.
