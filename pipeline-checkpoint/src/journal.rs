@@ -12,6 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pipeline_core::clock::Timestamp;
 use pipeline_core::fact::{Fact, Record};
+use pipeline_core::planted::{Bug, planted};
 use pipeline_core::store::{Commit, RunLog, StoreError};
 use pipeline_core::value::Hash;
 
@@ -38,6 +39,9 @@ impl Sink for File {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        if planted(Bug::SkipFlush) {
+            return Ok(());
+        }
         self.sync_data()
     }
 }
@@ -128,14 +132,18 @@ impl Writer {
         }
         let refused = |error: io::Error| disk::write_error(&self.path, &error);
         let found = written.sink.length().map_err(refused)?;
-        if found != end.length {
+        if found != end.length && !planted(Bug::NoOwner) {
             return Err(self.refuse(format!(
                 "it has {found} bytes where this process left {}: somebody else writes to it",
                 end.length
             )));
         }
         written.sink.write_all(&lines).map_err(refused)?;
-        written.sink.sync().map_err(refused)?;
+        match written.sink.sync() {
+            Err(_) if planted(Bug::RetryFlush) => written.sink.sync(),
+            flushed => flushed,
+        }
+        .map_err(refused)?;
         written.end = End { length: end.length + lines.len() as u64, ..end };
         Ok(())
     }
@@ -170,7 +178,15 @@ impl RunLog for FileLog {
     fn commit(&mut self) -> Commit {
         self.writer.queue.lock().append(&mut self.pending);
         let writer = Arc::clone(&self.writer);
-        let writing = tokio::task::spawn_blocking(move || writer.write());
+        let writing = tokio::task::spawn_blocking(move || {
+            if planted(Bug::AckBeforeWrite) {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            writer.write()
+        });
+        if planted(Bug::AckBeforeWrite) {
+            return Box::pin(std::future::ready(Ok(())));
+        }
         let writer = Arc::clone(&self.writer);
         Box::pin(async move {
             writing.await.unwrap_or_else(|error| Err(writer.refuse(format!("it was not written: {error}"))))

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use pipeline_core::fact::Record;
+use pipeline_core::planted::{Bug, planted};
 use pipeline_core::store::StoreError;
 use serde::{Deserialize, Serialize};
 
@@ -111,7 +112,7 @@ fn link(frame: &Frame<'_>, end: &mut End) -> Result<Entry, String> {
     if frame.prev != end.crc {
         return Err(format!("record {} does not follow the line before it", frame.seq));
     }
-    if frame.epoch < end.epoch {
+    if frame.epoch < end.epoch && !planted(Bug::NoOwner) {
         return Err(format!("record {} was written by an owner that had lost the run", frame.seq));
     }
     let entry: Entry = serde_json::from_slice(frame.payload)

@@ -11,6 +11,7 @@ mod golden;
 mod growth;
 mod listing;
 mod ownership;
+mod reliability;
 mod sessions;
 mod tapes;
 mod torn;

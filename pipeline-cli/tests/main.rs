@@ -19,6 +19,9 @@ mod contract;
 mod after;
 #[path = "process/crash.rs"]
 mod crash;
+#[cfg(target_os = "linux")]
+#[path = "process/faults.rs"]
+mod faults;
 #[path = "process/edited.rs"]
 mod edited;
 #[path = "process/errors.rs"]

@@ -12,6 +12,8 @@
 //! ```
 
 // Declaration order is reading order: from leaf to root; a module uses only what stands above it.
+#[doc(hidden)]
+pub mod planted;
 mod stack;
 pub mod codes;
 pub mod diagnostic;

@@ -18,6 +18,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::Instant;
 
 use crate::error::{ErrorKind, StepError};
+use crate::planted::{Bug, planted};
 
 pub use system::{Signal, ended_by, is_alive, is_executable, send};
 
@@ -160,7 +161,7 @@ impl Running {
     /// Sends a signal to the whole group; where there are no groups, the child itself is killed, whatever the signal.
     pub fn signal(&mut self, signal: Signal) {
         if let Some(group) = self.group
-            && !system::signal_group(group, signal)
+            && (planted(Bug::KillOnDrop) || !system::signal_group(group, signal))
         {
             // One that has ended needs no signal.
             let _ = self.child.start_kill();

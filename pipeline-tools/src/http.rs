@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::planted::{Bug, planted};
 use pipeline_core::step::{Permissions, StepContext};
 use pipeline_core::tool::{Tool, ToolOutput, ToolSpec};
 use pipeline_core::value::Value;
@@ -186,7 +187,8 @@ impl Resolve for Guarded {
         let may_be_near = self.may_be_near;
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let usable: Vec<SocketAddr> = found.filter(|a| may_be_near || is_public(a.ip())).collect();
+            let usable: Vec<SocketAddr> =
+                found.filter(|a| may_be_near || planted(Bug::ResolveOnce) || is_public(a.ip())).collect();
             if usable.is_empty() {
                 let why = format!(
                     "`{}` leads to this machine or its network, and is not listed by name",

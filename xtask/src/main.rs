@@ -23,6 +23,8 @@ mod referee;
 mod limits;
 mod publish;
 mod targets;
+mod scorecard;
+mod reliability;
 mod ci;
 
 use std::process::ExitCode;
@@ -56,6 +58,9 @@ Tasks:
   limits [--per-minute N] [--seconds N] [--release]
                       eight processes that share one limit of `pipeline mock-server`: what is refused, how much is used
   targets             the program compiles for macOS and Windows, where their standard libraries are installed
+  reliability [--quick | --full] [--only T3[,T9…]] [--seed N] [--record]
+                      fifteen properties as figures, and for each a planted bug that its test must find; --record
+                      writes docs/reliability.json
   stages              the stages of ci";
 
 /// What the command line asks for.
@@ -75,6 +80,7 @@ enum Task {
     Referee { script: Option<String> },
     Limits(limits::Options),
     Targets,
+    Reliability(reliability::Options),
 }
 
 fn main() -> ExitCode {
@@ -108,10 +114,19 @@ fn parse(args: &[String]) -> Result<Task> {
         "referee" => Task::Referee { script: None },
         "limits" => Task::Limits(limits::Options::default()),
         "targets" => Task::Targets,
+        "reliability" => Task::Reliability(reliability::Options::default()),
         other => bail!("there is no task `{other}`\n\n{USAGE}"),
     };
     while let Some(arg) = rest.next() {
         match (&mut task, arg) {
+            (Task::Reliability(options), "--quick") => options.full = false,
+            (Task::Reliability(options), "--full") => options.full = true,
+            (Task::Reliability(options), "--record") => options.record = true,
+            (Task::Reliability(options), "--seed") => options.seed = number(arg, rest.next())?,
+            (Task::Reliability(options), "--only") => {
+                let Some(tests) = rest.next() else { bail!("--only needs the id of a test") };
+                options.only.extend(tests.split(',').map(str::to_owned));
+            }
             (Task::Ci(options), "--keep-going") => options.keep_going = true,
             (Task::Ci(options), "--fast") => options.fast = true,
             (Task::Ci(options), "--only") => {
@@ -167,6 +182,7 @@ fn perform(task: Task) -> Result<bool> {
             return Ok(true);
         }
         Task::Targets => targets::run(&Repo::find()?)?,
+        Task::Reliability(options) => reliability::run(&Repo::find()?, &options)?,
         Task::Tidy => tidy::run(&Repo::find()?)?,
         Task::Deps { fix } => deps::run(&Repo::find()?, fix)?,
         Task::Codegen { check } => codegen::run(&Repo::find()?, check)?,

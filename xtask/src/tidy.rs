@@ -174,7 +174,8 @@ fn check_words(file: &RustFile, findings: &mut Findings) {
 /// State of the process that runs and tests could change under each other. Those that are allowed change nothing that anybody
 /// can see: lists and tables made once, counters that make names unique, a bound of threads.
 fn check_shared(file: &RustFile, findings: &mut Findings) {
-    const ALLOWED: [(&str, &str); 7] = [
+    const ALLOWED: [(&str, &str); 8] = [
+        ("pipeline-core/src/planted.rs", "WANTED"),
         ("pipeline-core/src/engine/blocking.rs", "BUDGET"),
         ("pipeline-core/src/expr/language.rs", "EXPRESSIONS"),
         ("pipeline-core/src/expr/language.rs", "DATA_SOURCES"),

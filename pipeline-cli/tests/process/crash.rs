@@ -44,7 +44,7 @@ fn outputs(document: &Value) -> String {
 }
 
 /// Every line of a journal as (path, turn, fact).
-fn facts(run: &Path) -> Vec<(String, u64, String)> {
+pub fn facts(run: &Path) -> Vec<(String, u64, String)> {
     let text = std::fs::read_to_string(run.join("journal.log")).unwrap();
     let record = |line: &str| -> Option<Value> { serde_json::from_str(line.splitn(6, ' ').nth(5)?).ok() };
     let fact = |r: Value| {
@@ -55,18 +55,19 @@ fn facts(run: &Path) -> Vec<(String, u64, String)> {
 }
 
 /// No finished attempt ran again, and no path ended twice.
-fn check_journal(run: &Path, what: &str) {
+pub fn check_journal(run: &Path) -> Result<(), String> {
     let mut ended = BTreeSet::new();
     for (path, turn, fact) in facts(run) {
         let key = (path.clone(), turn);
         match fact.as_str() {
-            "AttemptStarted" => assert!(!ended.contains(&key), "{path}#{turn} ran again ({what})"),
-            "AttemptEnded" | "StepSkipped" => {
-                assert!(ended.insert(key), "{path}#{turn} ended twice ({what})");
+            "AttemptStarted" if ended.contains(&key) => return Err(format!("{path}#{turn} ran again")),
+            "AttemptEnded" | "StepSkipped" if !ended.insert(key.clone()) => {
+                return Err(format!("{path}#{turn} ended twice"));
             }
             _ => {}
         }
     }
+    Ok(())
 }
 
 pub fn copy(from: &Path, to: &Path) {
@@ -104,7 +105,7 @@ fn x10_x27_cut_after_every_record_and_at_every_byte_of_the_last() {
         let ended = scratch.run(&["resume", "--json"]);
         assert_eq!(ended.code, Some(0), "cut at byte {cut}: {}", ended.stderr);
         assert_eq!(outputs(&ended.json()), expected, "cut at byte {cut}");
-        check_journal(&run, &format!("cut at byte {cut}"));
+        assert_eq!(check_journal(&run), Ok(()), "cut at byte {cut}");
     };
     let last = ends[ends.len() - 2];
     // The last record is long; its bytes are alike. Every one near its ends, and every 16th between.
@@ -152,19 +153,19 @@ fn kill_once(round: u64, span: u64, expected: &str) -> bool {
     let ended = scratch.run(&["resume", "--json"]);
     assert_eq!(ended.code, Some(0), "round {round}: {}", ended.stderr);
     assert_eq!(outputs(&ended.json()), expected, "round {round}");
-    check_journal(&scratch.run_dir(), &format!("round {round}"));
+    assert_eq!(check_journal(&scratch.run_dir()), Ok(()), "round {round}");
     facts(&scratch.run_dir()).iter().any(|(_, _, fact)| fact == "RunResumed")
 }
 
 /// Bytes in the journal of the one run below `folder`.
-fn journal_length(folder: &Path) -> u64 {
+pub fn journal_length(folder: &Path) -> u64 {
     let runs = std::fs::read_dir(folder.join(".pipeline/runs")).into_iter().flatten().flatten();
     runs.filter_map(|run| Some(std::fs::metadata(run.path().join("journal.log")).ok()?.len()))
         .max()
         .unwrap_or(0)
 }
 
-fn signal_if_alive(child: &std::process::Child) {
+pub fn signal_if_alive(child: &std::process::Child) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     // It may be done already.
     let _ = rustix::process::kill_process(pid, Signal::KILL);
@@ -172,7 +173,7 @@ fn signal_if_alive(child: &std::process::Child) {
 
 const SLOW: &str = "workflow:\n  name: slow\n  steps:\n    - name: fan\n      type: for_loop\n      parallel: true\n      data_source: range(40)\n      steps: [{name: s, type: test_echo, delay_ms: 300, value: '{{ loop.item }}'}]\n";
 
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..20_000 {
         if holds() {
             return;
@@ -204,7 +205,7 @@ fn two_processes_resume_one_run_and_one_wins() {
     let mut codes: Vec<Option<i32>> = racers.into_iter().map(|c| finish(c).code).collect();
     codes.sort_unstable();
     assert_eq!(codes, [Some(0), Some(3)]);
-    check_journal(&scratch.run_dir(), "raced");
+    assert_eq!(check_journal(&scratch.run_dir()), Ok(()), "raced");
 }
 
 /// Naive: Ctrl-C halts the machine and loses the run.
@@ -248,7 +249,7 @@ fn n20_a_full_disk_gives_74_and_the_journal_still_opens() {
     assert!(ended.stderr.contains("journal.log"), "{}", ended.stderr);
     let resumed = scratch.run(&["resume", "--json"]);
     assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
-    check_journal(&scratch.run_dir(), "disk full");
+    assert_eq!(check_journal(&scratch.run_dir()), Ok(()), "disk full");
     let counts: BTreeMap<String, usize> =
         facts(&scratch.run_dir()).into_iter().fold(BTreeMap::new(), |mut all, f| {
             *all.entry(f.2).or_default() += 1;

@@ -48,13 +48,24 @@ impl Scratch {
     /// The binary with arguments, in this folder, with a bare environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
-        command.args(arguments).current_dir(self.path()).env_clear();
+        command.args(arguments).current_dir(self.path()).env_clear().envs(handed_on());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     pub fn run(&self, arguments: &[&str]) -> Ended {
         finish(self.command(arguments).spawn().expect("it starts"))
+    }
+
+    /// The same, for pipelines that start programs of the system.
+    pub fn command_with_path(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(arguments);
+        command.env("PATH", "/usr/bin:/bin");
+        command
+    }
+
+    pub fn run_with_path(&self, arguments: &[&str]) -> Ended {
+        finish(self.command_with_path(arguments).spawn().expect("it starts"))
     }
 
     pub fn spawn(&self, arguments: &[&str]) -> Child {
@@ -67,6 +78,13 @@ impl Scratch {
         let id = std::fs::read_to_string(state.join("latest")).expect("there is a run");
         state.join("runs").join(id.trim())
     }
+}
+
+/// What the program is given of a test's own environment: which bug is planted, where `cargo xtask reliability` plants one.
+#[expect(clippy::disallowed_methods, reason = "how a test hands the bug on that it was given")]
+pub fn handed_on() -> Option<(&'static str, String)> {
+    const BUG: &str = "PIPELINE_PLANTED_BUG";
+    std::env::var(BUG).ok().map(|bug| (BUG, bug))
 }
 
 /// Waits for a child, at most a minute.

@@ -20,6 +20,7 @@ use serde_yaml::{Location, Spanned};
 
 use crate::diagnostic::{Diagnostic, FileId, Span};
 use crate::document::{Entry, Node, NodeKind};
+use crate::planted::{Bug, planted};
 use crate::source::{SourceFile, SourceMap, offset};
 
 /// Limits that keep a hostile file from taking memory or time.
@@ -83,6 +84,8 @@ pub fn parse(
 }
 
 fn options(limits: &Limits) -> serde_yaml::Options {
+    let raised = Limits { nodes: 1 << 40, aliases: 1 << 40, scalar_bytes: 1 << 40, ..*limits };
+    let limits = if planted(Bug::RaiseBudget) { &raised } else { limits };
     let replayed = limits.nodes.saturating_mul(3);
     serde_yaml::options! {
         strict_booleans: true,
@@ -122,6 +125,9 @@ fn narrow(value: u64) -> u32 {
 fn failed(error: &serde_yaml::Error, file: FileId, source: &SourceFile, limits: &Limits) -> Diagnostic {
     let span = error.location().map_or(Span::new(file, 0, 0), |location| place(file, source, location));
     let line = source.line(source.position(span.start).line);
+    if planted(Bug::IndexBySpan) {
+        let _guilty = source.text.as_bytes()[span.start as usize];
+    }
     let mut words = error.without_snippet().to_string();
     if let Some(end) = words.find(" at line") {
         words.truncate(end);

@@ -10,6 +10,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use crate::error::{ErrorKind, StepError};
 use crate::fact::AttemptEnd;
 use crate::path::OpKey;
+use crate::planted::{Bug, planted};
 
 /// The tasks of one run.
 #[derive(Default)]
@@ -22,7 +23,13 @@ pub(super) struct TaskScope {
 impl TaskScope {
     /// Starts a task under a key.
     pub(super) fn spawn(&mut self, key: OpKey, task: impl Future<Output = AttemptEnd> + Send + 'static) {
-        let handle = self.tasks.spawn(task);
+        let handle = if planted(Bug::BareSpawn) {
+            #[expect(clippy::disallowed_methods, reason = "the bug")]
+            let task = tokio::spawn(task);
+            self.tasks.spawn(async { task.await.unwrap_or_else(|_| AttemptEnd::stopped()) })
+        } else {
+            self.tasks.spawn(task)
+        };
         self.keys.insert(handle.id(), key.clone());
         self.handles.insert(key, handle);
     }

@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::expr::{Expr, ExprError, Names, RowExpr, Script, Template};
+use crate::planted::{Bug, planted};
 use crate::value::{Data, Part, Value};
 
 /// A value that may have templates anywhere inside.
@@ -64,6 +65,17 @@ impl Names for Bound<'_> {
     }
 }
 
+/// A bug.
+fn twice(template: &Template, names: &dyn Names) -> Result<Value, ExprError> {
+    match template.render(names)? {
+        Value::String(text) => match Template::compile(&text, &[]) {
+            Ok(again) => again.render(names),
+            Err(_) => Ok(Value::String(text)),
+        },
+        other => Ok(other),
+    }
+}
+
 impl Dynamic {
     /// Whether a map anywhere in it has the key `name`, with anything but nothing behind it.
     pub fn has_key(&self, name: &str) -> bool {
@@ -93,6 +105,7 @@ impl Dynamic {
     pub fn data(&self, names: &dyn Names) -> Result<Data, ExprError> {
         match self {
             Self::Const(value) => Ok(value.clone()),
+            Self::Template(template) if planted(Bug::RenderTwice) => twice(template, names).map(Data::new),
             Self::Template(template) => template.render(names).map(Data::new),
             Self::Expr(expr) => expr.data(names),
             Self::Row(row) => Ok(Data::new(row.bind(names))),

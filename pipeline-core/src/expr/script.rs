@@ -7,6 +7,7 @@
 use serde_json::json;
 
 use crate::expr::{Expr, ExprError, Names, Read, Template, Words};
+use crate::planted::{Bug, planted};
 use crate::value::Value;
 
 /// Stand around a value in rendered text. The value itself is JSON text between them, where control signs are escaped.
@@ -151,6 +152,11 @@ fn place_values(text: &str) -> Result<Value, ExprError> {
         values.push(serde_json::from_str(value).map_err(|e| {
             refused(&format!("the script cannot be read: {e}"), "use fewer statements in it")
         })?);
+        if planted(Bug::SpliceScript) {
+            script.push_str(&values.pop().unwrap_or_default());
+            rest = tail;
+            continue;
+        }
         let number = values.len();
         script.push_str(&match quoting.top() {
             None | Some(Inside::Parens | Inside::Backticks) => format!("\"${{_{number}}}\""),

@@ -14,6 +14,7 @@ use crate::expr::Bound;
 use crate::fact::{Assignment, AttemptEnd, RunStatus, Status, VariableScope};
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::plan::{BlockId, Body, OnError, StepPlan};
+use crate::planted::{Bug, planted};
 use crate::schedule::state::{
     Frame, FrameEnd, FrameId, InstId, Owner, ScopeId, StepInst, StepState, Stopping, Turn, Work, Written,
 };
@@ -110,7 +111,10 @@ impl Schedule {
                     let is_free = frame.active.len() < block.max_parallel.max(1);
                     if is_free
                         && !frame.started[position]
-                        && needed.iter().all(|n| frame.results[*n].is_some())
+                        && needed
+                            .iter()
+                            .skip(usize::from(planted(Bug::ReadySet)))
+                            .all(|n| frame.results[*n].is_some())
                     {
                         self.step_ready(id, position);
                     }

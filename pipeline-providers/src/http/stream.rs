@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::stream;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::fact::Usage;
+use pipeline_core::planted::{Bug, planted};
 use pipeline_core::provider::{ModelEvent, ModelStream};
 use reqwest::Response;
 use serde_json::Value;
@@ -51,6 +52,9 @@ impl Clock {
     }
 
     fn end(&self) -> Instant {
+        if planted(Bug::ConnectTimeout) {
+            return self.first + Duration::from_secs(3600);
+        }
         self.last.map_or(self.first, |last| last + self.idle).min(self.deadline)
     }
 

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use pipeline_core::error::ErrorKind;
+use pipeline_core::planted::{Bug, planted};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tracing::debug;
 
@@ -48,6 +49,9 @@ impl Transport {
         if self.is_shut {
             let fault = Fault::new(ErrorKind::Denied, "was not called: this run makes no network calls");
             return Err(fault.help("a run on mocks or a replay stays one; start a new run without them"));
+        }
+        if planted(Bug::LogRequest) {
+            debug!(url, ?headers, "asking");
         }
         let client = self.client.get_or_init(|| self.connect()).as_ref();
         let client =
