@@ -16,7 +16,7 @@ use crate::blob;
 use crate::disk;
 use crate::journal::{self, FileLog};
 use crate::line::{self, Head};
-use crate::lock::RunLock;
+use crate::lock::{self, RunLock};
 use crate::manifest;
 use crate::retention;
 use crate::scan::{self, End};
@@ -166,7 +166,9 @@ impl CheckpointStore for FileStore {
 
     async fn read(&self, run: &str) -> Result<StoredRun, StoreError> {
         // A torn end is left as it is: a live owner may be writing it at this moment.
-        Ok(load(run, &self.existing(run)?)?.stored)
+        let dir = self.existing(run)?;
+        let pid = lock::holder(&dir);
+        Ok(StoredRun { pid, ..load(run, &dir)?.stored })
     }
 
     async fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
@@ -222,7 +224,7 @@ fn load(run: &str, dir: &Path) -> Result<Loaded, StoreError> {
         blob::put_back(&mut entry.record.fact, &entry.blobs, &dir.join(BLOBS))?;
         records.push(entry.record);
     }
-    Ok(Loaded { stored: StoredRun { manifest, sources, records }, end: scan.end, torn: scan.torn })
+    Ok(Loaded { stored: StoredRun { manifest, sources, records, pid: None }, end: scan.end, torn: scan.torn })
 }
 
 fn incomplete(journal: &Path) -> StoreError {

@@ -63,7 +63,12 @@ impl CheckpointStore for MemoryStore {
             let message = format!("there is a run {run} already");
             return Err(StoreError::Write { path: PathBuf::from("memory"), message });
         }
-        let stored = StoredRun { manifest: manifest.clone(), sources: sources.clone(), records: Vec::new() };
+        let stored = StoredRun {
+            manifest: manifest.clone(),
+            sources: sources.clone(),
+            records: Vec::new(),
+            pid: None,
+        };
         state.runs.insert(run.clone(), Run { stored, is_held: true });
         state.latest = Some(run.clone());
         Ok(self.log(run, 0))
@@ -85,7 +90,7 @@ impl CheckpointStore for MemoryStore {
     async fn read(&self, run: &str) -> Result<StoredRun, StoreError> {
         let state = self.0.lock();
         let found = state.runs.get(run).ok_or_else(|| StoreError::Unknown { run: run.to_owned() })?;
-        Ok(found.stored.clone())
+        Ok(StoredRun { pid: found.is_held.then(std::process::id), ..found.stored.clone() })
     }
 
     async fn list(&self) -> Result<Vec<RunSummary>, StoreError> {

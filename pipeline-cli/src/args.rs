@@ -206,6 +206,9 @@ pub struct Run {
     /// Do nothing but tell what would run, like `pipeline plan`
     #[arg(long)]
     pub dry_run: bool,
+    /// Start the run as a process of its own, and leave it: it goes on when the terminal is closed
+    #[arg(long, conflicts_with_all = ["events", "dry_run"])]
+    pub detach: bool,
     /// Print every event as a line of JSON on standard output
     #[arg(long, conflicts_with = "json")]
     pub events: bool,

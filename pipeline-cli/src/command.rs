@@ -11,6 +11,7 @@ mod reference;
 pub mod bench;
 pub mod check;
 pub mod consent;
+pub mod detach;
 pub mod doctor;
 pub mod explain;
 pub mod generate;

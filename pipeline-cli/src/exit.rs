@@ -57,6 +57,29 @@ impl Exit {
         }
     }
 
+    /// What a process of this program said by its code.
+    pub fn of_code(code: i32) -> Option<Self> {
+        use Exit::{
+            Budget, Environment, Failed, HungUp, Interrupted, Journal, Parked, Paused, Success, Terminated,
+            TimedOut, Usage,
+        };
+        let all = [
+            Success,
+            Failed,
+            Usage,
+            Environment,
+            Paused,
+            Budget,
+            Journal,
+            Parked,
+            TimedOut,
+            Interrupted,
+            Terminated,
+            HungUp,
+        ];
+        all.into_iter().find(|exit| i32::from(exit.code()) == code)
+    }
+
     /// The code for a run that stands like this. `Interrupted` is SIGINT's: whoever saw another signal knows better.
     pub fn of_status(status: RunStatus) -> Self {
         match status {

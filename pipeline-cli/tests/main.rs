@@ -22,6 +22,8 @@ mod crash;
 #[cfg(target_os = "linux")]
 #[path = "process/faults.rs"]
 mod faults;
+#[path = "process/detached.rs"]
+mod detached;
 #[path = "process/edited.rs"]
 mod edited;
 #[path = "process/errors.rs"]

@@ -253,7 +253,10 @@ impl Engine {
             _ => None,
         });
         let reason = reason.unwrap_or(PauseReason::Interrupted);
-        let status = reason.status();
+        let status = match reason.status() {
+            RunStatus::Interrupted if stored.pid.is_some() => RunStatus::Running,
+            status => status,
+        };
         let mut report = report_of(&schedule, setup, status, &[]);
         let mut waiting = Waiting::default();
         let once = Attempts::of(&pending, &stored.records).once(&pending);

@@ -232,6 +232,8 @@ pub struct StoredRun {
     pub sources: StoredSources,
     /// Facts, in order; blobs are loaded into their values.
     pub records: Vec<Record>,
+    /// The process that holds it, where another than the reader does; 0 when it cannot be told which.
+    pub pid: Option<u32>,
 }
 
 /// One line of `runs list`.

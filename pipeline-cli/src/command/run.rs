@@ -10,6 +10,7 @@ use pipeline_core::store::{CheckpointStore, Manifest, StoreError, StoredSources}
 use pipeline_core::value::Hash;
 
 use super::consent::{Asked, consent};
+use super::detach::detach;
 use super::resume::go_on_with_answers;
 use super::retire::retire;
 use super::work::{Watch, resume_command, tell_findings};
@@ -71,6 +72,9 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let keeper = Arc::clone(&store);
     consent(app, asked, &plan, mode, &kinds.catalog, &*store).await?;
     let id = new_id(args.id.as_deref(), &*store).await?;
+    if args.detach {
+        return detach(app, args, &id, &state_dir, &*store).await;
+    }
     let sources = plan.stored_sources();
     let manifest = manifest(id, args, &plan, mode, &inputs, &kept, &sources, &loader)?;
     let mut setup = kept.setup(&manifest, run_dir(&state_dir, &manifest.run_id));

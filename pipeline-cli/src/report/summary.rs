@@ -80,7 +80,9 @@ pub fn ending(report: &RunReport, written: &[PathBuf], working: &Path, resume: &
             lines.push(format!("  {} {}", paint(CYAN, "help:"), visible(help)));
         }
     }
-    if is_resumable(report.status) {
+    if report.status == RunStatus::Running {
+        lines.push(format!("watch it with: pipeline runs logs {} --follow", visible(&report.run_id)));
+    } else if is_resumable(report.status) {
         lines.push(format!("go on with: {resume}"));
     }
     if let (RunStatus::Failed | RunStatus::TimedOut, Some(step)) = (report.status, failed_step(report)) {

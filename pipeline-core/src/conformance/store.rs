@@ -267,7 +267,9 @@ async fn a_run_has_one_owner(store: &dyn CheckpointStore) {
         _ => false,
     };
     assert!(held(store.open("run").await.map(drop)), "a created run is held by its creator");
+    assert_eq!(store.read("run").await.expect("it can be read").pid, Some(std::process::id()));
     drop(log);
+    assert_eq!(store.read("run").await.expect("it can be read").pid, None, "nobody holds it");
     let opened = store.open("run").await.expect("a dropped log gives the run up");
     assert!(held(store.open("run").await.map(drop)), "an opened run is held");
     drop(opened);

@@ -293,7 +293,7 @@ impl CheckpointStore for TestStore {
 
     async fn read(&self, _: &str) -> Result<StoredRun, StoreError> {
         let records = self.records.lock().clone();
-        Ok(StoredRun { manifest: manifest(), sources: StoredSources::default(), records })
+        Ok(StoredRun { manifest: manifest(), sources: StoredSources::default(), records, pid: None })
     }
 
     async fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
