@@ -41,8 +41,13 @@ const DOCUMENTS: &[(&str, &[&str])] = &[
     ("doctor", &["doctor"]),
     ("tools list", &["tools", "list"]),
     ("tools show", &["tools", "show", "read_file"]),
+    ("tools call", &["tools", "call", "text_stats", r#"{"text": "one"}"#]),
     ("sessions list", &["sessions", "list"]),
+    ("sessions show", &["sessions", "show", "runs/one/s"]),
     ("test", &["test", "cases"]),
+    ("verify", &["verify", "cases/w.yaml", "--crash"]),
+    ("bench", &["bench", "--steps", "5"]),
+    ("run --detach", &["run", "w.yaml", "--mock", "--detach"]),
     ("runs rm", &["runs", "rm", "two"]),
     ("error", &["runs", "show", "nowhere"]),
 ];
