@@ -105,6 +105,10 @@ impl Facts {
 }
 
 impl EventSink for Facts {
+    fn name(&self) -> &'static str {
+        "log"
+    }
+
     fn event(&mut self, event: &Event) {
         if let Event::Fact(record) = event {
             self.tell(record);

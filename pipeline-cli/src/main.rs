@@ -11,6 +11,7 @@ mod config;
 mod console;
 mod exit;
 mod figures;
+mod health;
 mod inputs;
 mod itself;
 #[cfg(feature = "jq")]

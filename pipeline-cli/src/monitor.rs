@@ -45,6 +45,10 @@ pub struct MonitorSink {
 }
 
 impl EventSink for MonitorSink {
+    fn name(&self) -> &'static str {
+        "figures"
+    }
+
     fn event(&mut self, event: &Event) {
         if let Event::Fact(record) = event {
             self.monitor.figures.lock().apply(record);
@@ -63,7 +67,11 @@ impl EventSink for MonitorSink {
     }
 }
 
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+/// Writes a file as a whole or not at all.
+///
+/// # Errors
+/// The system's.
+pub fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(text.as_bytes())?;

@@ -218,6 +218,10 @@ impl Sender {
 }
 
 impl EventSink for Sender {
+    fn name(&self) -> &'static str {
+        "telemetry"
+    }
+
     fn event(&mut self, event: &Event) {
         let Event::Fact(record) = event else { return };
         self.began.get_or_insert(record.at.0);

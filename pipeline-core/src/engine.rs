@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod blocking;
+mod scope;
 mod bus;
 mod waiting;
 mod timers;
@@ -18,7 +19,6 @@ pub mod effect;
 pub mod lasting;
 mod executor;
 mod replay;
-mod scope;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +35,7 @@ use crate::fact::{AttemptEnd, Fact, PauseReason, Record, RunError, RunStatus, St
 use crate::path::{OpKey, StepPath};
 use crate::plan::{Budget, Inputs, Plan};
 use crate::schedule::{Command, LastingVariables, Op, Question, Schedule, Start, TaskCall};
+use crate::service::Health;
 use crate::step::RunInfo;
 use crate::store::{CheckpointStore, Manifest, OpenedRun, RunLog, StoreError, StoredRun, StoredSources};
 use crate::value::{Data, Value};
@@ -158,6 +159,9 @@ pub struct RunReport {
     /// What it asks people, by step path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub questions: Vec<(StepPath, Question)>,
+    /// How the observers of this process are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Health>,
 }
 
 /// How a top-level step stands.
@@ -355,8 +359,12 @@ impl Engine {
         }
         let ended = drive(&mut schedule, &mut dispatcher).await;
         dispatcher.shutdown().await;
-        let mut report = self.close(&schedule, &setup, &reused, ended, &mut dispatcher).await?;
-        report.warnings.extend(dispatcher.finish().await);
+        let closed = self.close(&schedule, &setup, &reused, ended, &mut dispatcher).await;
+        // Observers last, so that they see how it ended, and always, so that none outlives the run.
+        let (notes, services) = dispatcher.finish().await;
+        let mut report = closed?;
+        report.warnings.extend(notes);
+        report.services = services;
         Ok(report)
     }
 
@@ -525,5 +533,6 @@ fn report_of(schedule: &Schedule, setup: &RunSetup, status: RunStatus, reused: &
         warnings: schedule.warnings().to_vec(),
         error: end.and_then(|e| e.error.clone()),
         questions: Vec::new(),
+        services: Vec::new(),
     }
 }

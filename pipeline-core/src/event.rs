@@ -1,7 +1,8 @@
 //! What observers see: facts, once they are durable, and disposable progress.
 //!
 //! Owns [`Event`], [`Progress`] and [`EventSink`]. Observers cannot hurt: each has a bounded queue of its own; one that is
-//! slow loses progress (never facts, until its queue's limit), one that panics is dropped and reported.
+//! slow loses progress (never facts, until its queue's limit), one that panics goes on behind the event that it panicked at,
+//! a few times, and is then dropped and reported.
 //! Next: `engine/bus.rs`, which delivers.
 
 use serde::Serialize;
@@ -63,7 +64,13 @@ pub enum Progress {
 
 /// An observer of a run. Called from a task of its own, one event at a time, in order.
 pub trait EventSink: Send {
-    /// One event. May take its time: only this observer waits.
+    /// What it is called where its health is told.
+    fn name(&self) -> &'static str {
+        "observer"
+    }
+
+    /// One event. May take its time: only this observer waits. After a panic the next event comes, within a budget
+    /// ([`crate::service::Restarts`]).
     fn event(&mut self, event: &Event);
 
     /// Nothing more will come.

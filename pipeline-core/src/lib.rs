@@ -26,6 +26,7 @@ pub mod path;
 pub mod process;
 pub mod clock;
 pub mod memory;
+pub mod service;
 pub mod document;
 pub mod expr;
 pub mod fact;

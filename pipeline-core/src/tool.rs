@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::closest;
 use crate::error::StepError;
+use crate::service::Health;
 use crate::step::StepContext;
 use crate::value::Value;
 
@@ -62,6 +63,11 @@ pub trait ToolSource: Send + Sync {
     async fn open(&self, name: &str, cx: &StepContext) -> Result<Vec<Arc<dyn Tool>>, StepError> {
         let _ = cx;
         self.get(name).map(|tool| vec![tool]).ok_or_else(|| unknown(name, &self.list()))
+    }
+
+    /// How the services are that were started for tools, ordered by name.
+    fn health(&self) -> Vec<Health> {
+        Vec::new()
     }
 
     /// Ends what was started for the tools. A source that starts nothing has nothing to end.

@@ -2,7 +2,8 @@
 //!
 //! Owns [`Servers`]: a server is started when its first tool is wanted, once, in a process group of its own, and everything that is
 //! asked of it has a deadline. What it offers is an effect of the step that asked, so that a resumed or replayed step knows it
-//! without the server. One that hangs, dies or floods fails the call and nothing else. Must not know the registry.
+//! without the server. One that hangs, dies or floods fails the call and nothing else; the next call starts it again, within its
+//! budget of restarts. Must not know the registry.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::process::{Command, GRACE, Running};
+use pipeline_core::service::{Health, MOST, Restarts, WITHIN};
 use pipeline_core::step::StepContext;
 use pipeline_core::tool::{Tool, ToolOutput, ToolSpec, unknown};
 use pipeline_core::value::Value;
@@ -58,6 +60,14 @@ struct Slot {
     way: Way,
     secrets: Secrets,
     connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
+    /// `None` = it has not been wanted yet.
+    supervision: Mutex<Option<Supervision>>,
+}
+
+/// How a server is, and whether it may be started again.
+struct Supervision {
+    health: Health,
+    restarts: Restarts,
 }
 
 /// How a server is reached.
@@ -101,6 +111,7 @@ impl Servers {
                 way,
                 secrets: secrets.clone(),
                 connection: tokio::sync::Mutex::default(),
+                supervision: Mutex::default(),
             };
             all.insert(name.clone(), Arc::new(slot));
         }
@@ -143,6 +154,12 @@ impl Servers {
             Arc::new(Checked::new(Arc::new(tool), Arc::clone(&self.hooks))) as Arc<dyn Tool>
         };
         Ok(Some(chosen.into_iter().map(tool).collect()))
+    }
+
+    /// How the servers are that were wanted.
+    pub(crate) fn health(&self) -> Vec<Health> {
+        let of = |slot: &Arc<Slot>| slot.supervision.lock().as_ref().map(|s| s.health.clone());
+        self.all.values().filter_map(of).collect()
     }
 
     /// Ends every server, all at once.
@@ -220,13 +237,51 @@ impl Slot {
         }
         if let Some(broken) = slot.take() {
             broken.tasks.lock().abort_all();
+            self.is_down("it ended, or answered no more");
         }
-        let made = Arc::new(match &self.way {
-            Way::Command(command) => self.start(command, cx).await?,
-            Way::Url(url) => self.reach(url, cx).await?,
-        });
+        if let Some(pause) = self.may_begin()? {
+            tokio::time::sleep(pause).await;
+        }
+        let made = match &self.way {
+            Way::Command(command) => self.start(command, cx).await,
+            Way::Url(url) => self.reach(url, cx).await,
+        };
+        let made = Arc::new(made.inspect_err(|error| self.is_down(&error.message))?);
+        if let Some(supervision) = &mut *self.supervision.lock() {
+            supervision.health.up();
+        }
         *slot = Some(Arc::clone(&made));
         Ok(made)
+    }
+
+    /// The pause before it is begun again; none before it is begun at all.
+    fn may_begin(&self) -> Result<Option<Duration>, StepError> {
+        let mut supervision = self.supervision.lock();
+        let Some(Supervision { health, restarts }) = &mut *supervision else {
+            let health = Health::new(format!("mcp {}", self.name));
+            *supervision = Some(Supervision { health, restarts: Restarts::default() });
+            return Ok(None);
+        };
+        let why = health.trouble.clone().unwrap_or_default();
+        if let Some(pause) = restarts.again(Instant::now()) {
+            health.restarted(why);
+            return Ok(Some(pause));
+        }
+        let message = format!(
+            "the MCP server `{}` was started {MOST} times again within {} s and is left alone for now; the last time: {why}",
+            self.name,
+            WITHIN.as_secs()
+        );
+        Err(StepError::new(ErrorKind::Environment, message)
+            .help("see why it ends: its words are in the run's directory, and under `details`")
+            .details(json!({ "service": health.service, "restarts": health.restarts })))
+    }
+
+    /// It has broken; the words may be its own.
+    fn is_down(&self, why: &str) {
+        if let Some(supervision) = &mut *self.supervision.lock() {
+            supervision.health.down(why.chars().take(300).collect::<String>());
+        }
     }
 
     async fn start(&self, command: &str, cx: &StepContext) -> Result<Connection, StepError> {
@@ -307,7 +362,7 @@ impl Slot {
     }
 
     async fn hung(&self, connection: &Connection, what: &str) -> StepError {
-        self.forget(connection).await;
+        self.forget(connection, &format!("it {what} in time")).await;
         StepError::new(ErrorKind::TimedOut, format!("the MCP server `{}` {what} in time", self.name))
             .details(json!({ "stderr": connection.tail.text() }))
     }
@@ -319,7 +374,7 @@ impl Slot {
             return StepError::new(kind, format!("the MCP server `{}` {what}: {}", self.name, said.message))
                 .details(json!({ "code": said.code.0, "data": said.data }));
         }
-        self.forget(connection).await;
+        self.forget(connection, &format!("it {what}: {}", chain(error))).await;
         let kind = match error {
             ServiceError::TransportSend(error) => transport_kind(error),
             _ => ErrorKind::Network,
@@ -330,10 +385,11 @@ impl Slot {
     }
 
     /// Makes the next call connect anew.
-    async fn forget(&self, connection: &Connection) {
+    async fn forget(&self, connection: &Connection, why: &str) {
         let mut slot = self.connection.lock().await;
         if slot.as_ref().is_some_and(|current| std::ptr::eq(Arc::as_ptr(current), connection)) {
             *slot = None;
+            self.is_down(why);
         }
         // Its group goes now, whoever still holds the connection.
         connection.tasks.lock().abort_all();

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use pipeline_core::error::StepError;
+#[cfg(feature = "mcp")]
+use pipeline_core::service::Health;
 use pipeline_core::step::StepContext;
 use pipeline_core::tool::{Tool, ToolSource, ToolSpec, unknown};
 
@@ -160,6 +162,11 @@ impl ToolSource for Registry {
         }
         let _ = cx;
         Err(unknown(name, &self.list()))
+    }
+
+    #[cfg(feature = "mcp")]
+    fn health(&self) -> Vec<Health> {
+        self.servers.health()
     }
 
     async fn close(&self) {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pipeline_core::error::{ErrorKind, StepError};
+use pipeline_core::service::{MOST, State};
 use pipeline_core::step::{Permissions, StepContext};
 use pipeline_core::tool::{ToolOutput, ToolSource};
 use pipeline_core::value::Value;
@@ -236,5 +237,53 @@ async fn what_is_not_allowed_is_denied_before_anything_starts() {
     let tool = stage.tools.open("mcp__fake__echo", &stage.cx).await.unwrap().remove(0);
     stage.cx.run = with(&stage.cx, &["sh"], Some(&["calculator"]));
     assert_eq!(tool.call(echo, &stage.cx).await.unwrap_err().kind, ErrorKind::Denied);
+    stage.nobody_is_left().await;
+}
+
+/// Naive: a server that dies is gone for the rest of the run; or it is started again by every call, for ever, and nobody can
+/// see that it is.
+/// Figure: 5 restarts, then none.
+#[tokio::test]
+async fn n17_a_server_is_started_again_within_its_budget_and_then_left_alone() {
+    let stage = Stage::new("good");
+    assert_eq!(stage.tools.health(), [], "it has not been wanted yet");
+    let started = || {
+        let pids = std::fs::read_to_string(stage.dir.path().join("pids")).unwrap_or_default();
+        // Each start tells of itself and of its child.
+        pids.lines().count() / 2
+    };
+    for round in 0..=MOST {
+        let error = stage.call("exit", json!({})).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Network, "round {round}: {}", error.message);
+        let health = stage.tools.health().remove(0);
+        assert_eq!(
+            (health.service.as_str(), health.state, health.restarts),
+            ("mcp fake", State::Down, u32::try_from(round).unwrap())
+        );
+    }
+    assert_eq!(started(), MOST + 1);
+    for _ in 0..3 {
+        let error = stage.call("echo", json!({"text": "hi"})).await.unwrap_err();
+        assert!(!error.kind.is_transient(), "nobody tries again what is left alone: {error:?}");
+        assert_eq!(error.kind, ErrorKind::Environment);
+        assert!(error.message.contains("`fake` was started 5 times again"), "{}", error.message);
+        assert_eq!(
+            (&error.details["service"], &error.details["restarts"]),
+            (&json!("mcp fake"), &json!(MOST))
+        );
+    }
+    assert_eq!(started(), MOST + 1, "no process was started in vain");
+    // The other tools of the registry work on.
+    let sum = stage.tools.get("calculator").unwrap().call(json!({"expression": "1 + 1"}), &stage.cx).await;
+    assert_eq!(sum.unwrap().data, json!(2));
+
+    // A server that breaks within its budget is well again.
+    let well = Stage::new("good");
+    well.call("exit", json!({})).await.unwrap_err();
+    well.call("echo", json!({"text": "hi"})).await.unwrap();
+    let health = well.tools.health().remove(0);
+    assert_eq!((health.state, health.restarts), (State::Up, 1));
+    assert!(health.trouble.is_some_and(|why| why.contains("`exit`")));
+    well.nobody_is_left().await;
     stage.nobody_is_left().await;
 }

@@ -13,7 +13,8 @@ use crate::app::App;
 use crate::console::{GREEN, RED, YELLOW, paint, visible};
 use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
-use crate::wiring;
+use crate::setup::run_dir;
+use crate::{health, wiring};
 
 /// 2025-01-01: a clock before this was never set.
 const SET: Timestamp = Timestamp(1_735_689_600_000);
@@ -46,6 +47,7 @@ struct Probe {
 pub async fn doctor(app: &App) -> Result<Exit, Failure> {
     let mut probes = probes(&app.settings);
     probes.push(agent(&app.settings).await);
+    probes.extend(services(&app.settings).await);
     app.console.out(&if app.settings.json {
         format!("{:#}\n", document(&probes))
     } else {
@@ -133,6 +135,15 @@ async fn agent(settings: &Settings) -> Probe {
     let ok = told.is_ok();
     let told = told.unwrap_or_else(|why| why);
     Probe { name, ok, needed: false, detail: format!("{}: {told}", program.display()) }
+}
+
+/// How the services of the newest run were at its end, where that is known.
+async fn services(settings: &Settings) -> Option<Probe> {
+    let state_dir = settings.state_dir(None);
+    let run = crate::app::store(&state_dir).latest().await.ok()??;
+    let services = health::kept(&run_dir(&state_dir, &run))?;
+    let detail = format!("of run {run}: {}", health::words(&services));
+    Some(Probe { name: "services".to_owned(), ok: health::is_well(&services), needed: false, detail })
 }
 
 /// Where a program is found on the path.

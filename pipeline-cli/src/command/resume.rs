@@ -17,6 +17,7 @@ use super::work::{Conducted, Watch, resume_command};
 use crate::app::{self, App, Kinds};
 use crate::args::{Mock, Resume};
 use crate::exit::{Exit, Failure, is_resumable, status_name};
+use crate::health;
 use crate::report::{json, summary};
 use crate::settings::Mode;
 use crate::setup::{Kept, RulesText, run_dir};
@@ -94,10 +95,13 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
         let asked = Engine::inspect(&plan, &setup, &opened.stored)?.questions;
         ask::check(&control.answers, &asked)?;
     }
+    let own_dir = setup.info.dirs.run.clone();
+    health::forget(&own_dir);
     let work = workshop.engine.resume(plan, setup, opened, control);
     let conducted = Box::pin(watch.conduct(app, &hint, work)).await;
     workshop.close().await;
     let conducted = conducted?;
+    watch.keep_health(app, &conducted, &workshop, &own_dir);
     let exit = watch.tell(app, &conducted, &workshop.written, &hint)?;
     retire(app, &*keeper, &state_dir, &id).await;
     let again = Resume { run: Some(id), answers: Vec::new(), ..args.clone() };

@@ -89,10 +89,12 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let (watch, mut control) = Watch::new(app, &manifest, args.events, args.metrics_file.as_deref());
     control.parking = if args.waiting.wait { Parking::Wait } else { Parking::Stop };
     let run_id = manifest.run_id.clone();
+    let own_dir = setup.info.dirs.run.clone();
     let work = workshop.engine.run(Arc::new(plan), setup, manifest, sources, control);
     let conducted = Box::pin(watch.conduct(app, &resume, work)).await;
     workshop.close().await;
     let conducted = conducted?;
+    watch.keep_health(app, &conducted, &workshop, &own_dir);
     let exit = watch.tell(app, &conducted, &workshop.written, &resume)?;
     retire(app, &*keeper, &state_dir, &run_id).await;
     let again =

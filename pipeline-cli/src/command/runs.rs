@@ -22,7 +22,9 @@ use crate::args::{ListRuns, OneRun, Runs};
 use crate::console::short;
 use crate::exit::{Exit, Failure, status_name};
 use crate::figures::Figures;
+use crate::health;
 use crate::report::{figures as shown, json, summary};
+use crate::setup::run_dir;
 
 /// What is done to a run that is named.
 ///
@@ -119,8 +121,12 @@ impl Place<'_> {
         let stored = self.read(one.run.as_deref()).await?;
         let report = inspect(app, self.state_dir, &stored)?;
         let figures = Figures::of(&stored.records);
+        let services = health::kept(&run_dir(self.state_dir, &report.run_id));
         if app.settings.json {
             let mut document = json::run(&report);
+            if let Some(services) = &services {
+                document["services"] = serde_json::json!(services);
+            }
             if app.settings.verbose {
                 document["figures"] = figures.to_json();
                 document["advice"] = advice::advice(&figures).into();
@@ -129,9 +135,11 @@ impl Place<'_> {
         }
         let hint = resume_command(app, &report.run_id, self.state_dir);
         let more = if app.settings.verbose { shown::text(&figures) } else { String::new() };
+        let services =
+            services.map_or_else(String::new, |all| format!("services: {}\n", health::words(&all)));
         // All of it is what was asked for, so all of it is the result.
         app.console.out(&format!(
-            "{}{}{}{}{more}\n",
+            "{}{}{}{services}{}{more}\n",
             summary::head(&stored.manifest),
             summary::steps(&report),
             summary::outputs(&report.outputs),

@@ -9,13 +9,13 @@ use std::path::Path;
 use pipeline_core::diagnostic::Severity;
 use pipeline_core::engine::{EngineError, RunControl, RunReport};
 use pipeline_core::fact::RunStatus;
+use pipeline_core::service::Health;
 use pipeline_core::store::Manifest;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, Written};
+use crate::app::{App, Workshop, Written};
 use crate::console::{YELLOW, paint, visible};
 use crate::exit::{Exit, Failure};
-use crate::logging;
 use crate::monitor::Monitor;
 use crate::report::events::EventLines;
 use crate::report::plain::Plain;
@@ -24,6 +24,7 @@ use crate::report::{diagnostics, github, json, summary};
 use crate::settings::Settings;
 use crate::supervise::{Ended, ProcessSignals, Signal, supervise};
 use crate::wiring::Telemetry;
+use crate::{health, logging};
 
 /// Somebody who watches a run.
 pub struct Watch {
@@ -98,6 +99,26 @@ impl Watch {
                 app.console.err(&format!("stopped at once; what was recorded is safe, go on with: {resume}"));
                 Ok(Conducted::Abandoned(signal))
             }
+        }
+    }
+
+    /// Keeps how the services of the run were at its end, with the run.
+    pub fn keep_health(&self, app: &App, conducted: &Conducted, workshop: &Workshop, run_dir: &Path) {
+        let Some(report) = conducted.report() else { return };
+        let mut services = report.services.clone();
+        services.extend(workshop.engine.services.tools.health());
+        if let Some(trouble) = self.telemetry.trouble() {
+            match services.iter_mut().find(|health| health.service == "telemetry") {
+                Some(telemetry) => telemetry.down(trouble),
+                None => {
+                    let mut telemetry = Health::new("telemetry");
+                    telemetry.down(trouble);
+                    services.push(telemetry);
+                }
+            }
+        }
+        if let Err(why) = health::keep(run_dir, &services, &workshop.engine.services.redactor) {
+            app.console.err(&format!("{} {}", paint(YELLOW, "warning:"), visible(&why)));
         }
     }
 

@@ -21,6 +21,10 @@ impl<W: Write + Send> EventLines<W> {
 }
 
 impl<W: Write + Send> EventSink for EventLines<W> {
+    fn name(&self) -> &'static str {
+        "events"
+    }
+
     fn event(&mut self, event: &Event) {
         if self.gone {
             return;

@@ -145,6 +145,7 @@ pub(crate) mod tests {
             warnings: vec!["careful".to_owned()],
             error: failed.then(|| RunError { path: Some("fan[3]/think".into()), error }),
             questions: Vec::new(),
+            services: Vec::new(),
         }
     }
 

@@ -29,6 +29,10 @@ impl<W: Write + Send> Plain<W> {
 }
 
 impl<W: Write + Send> EventSink for Plain<W> {
+    fn name(&self) -> &'static str {
+        "progress"
+    }
+
     fn event(&mut self, event: &Event) {
         if let Some(line) = line(event, self.verbose) {
             // When standard error is gone there is nobody left to tell.

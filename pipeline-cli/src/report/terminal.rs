@@ -182,6 +182,10 @@ pub struct LiveSink {
 }
 
 impl EventSink for LiveSink {
+    fn name(&self) -> &'static str {
+        "progress"
+    }
+
     fn event(&mut self, event: &Event) {
         let mut screen = self.live.inner.lock();
         screen.changed |= screen.state.note(event, Instant::now());

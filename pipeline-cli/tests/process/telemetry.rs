@@ -268,3 +268,36 @@ fn logs_are_off_until_asked_for_and_carry_run_step_and_attempt() {
     let wrong = run(&scratch, &[], &["run", "w.yaml", "--mock", "--log", "loud"]);
     assert!(wrong.code == Some(2) && wrong.stderr.contains("`loud`"), "{}", wrong.stderr);
 }
+
+/// Naive: an exporter that has given up, or an observer that has died, is known to nobody but the log of that day.
+#[test]
+fn n17_the_health_of_a_runs_services_is_kept_with_it_and_told_by_show_and_doctor() {
+    let scratch = Scratch::new();
+    scratch.write("w.yaml", FILE);
+    let of = |run: &str| {
+        let document = scratch.run(&["runs", "show", run, "--json"]).json();
+        let services = document["services"].as_array().cloned().unwrap_or_default();
+        let words =
+            |s: &Value| format!("{} {}", s["service"].as_str().unwrap(), s["state"].as_str().unwrap());
+        services.iter().map(words).collect::<Vec<_>>()
+    };
+    let collector = Collector::start(Manner::Refusing);
+    let bad = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())];
+    let bad = bad.each_ref().map(|(name, value)| (*name, value.as_str()));
+    assert_eq!(run(&scratch, &bad, &["run", "w.yaml", "--mock", "--run-id", "one"]).code, Some(0));
+    assert_eq!(of("one"), ["figures up", "telemetry down", "progress up"]);
+    let shown = scratch.run(&["runs", "show", "one"]).stdout;
+    assert!(shown.contains("services: figures ok, telemetry DOWN ("), "{shown}");
+    let doctor = scratch.run(&["doctor"]).stdout;
+    let line = doctor.lines().find(|line| line.contains("services: of run one")).expect("it is told");
+    assert!(line.starts_with("absent") && line.contains("telemetry DOWN"), "{line}");
+
+    assert_eq!(run(&scratch, &[], &["run", "w.yaml", "--mock", "--run-id", "two"]).code, Some(0));
+    assert_eq!(of("two"), ["figures up", "progress up"]);
+    assert!(
+        scratch.run(&["doctor"]).stdout.contains("ok       services: of run two: figures ok, progress ok")
+    );
+    // What a killed process would have told is not made up.
+    std::fs::remove_file(scratch.run_dir().join("services.json")).unwrap();
+    assert_eq!(of("two"), Vec::<String>::new());
+}

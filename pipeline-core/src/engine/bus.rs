@@ -1,18 +1,25 @@
 //! Delivers events to observers. Observers cannot hurt.
 //!
 //! Owns [`EventBus`]. Each observer has a thread and a bounded queue of its own: one that is slow loses progress and, when its
-//! queue is full, is dropped; one that panics is dropped. Either is reported as a warning of the run.
+//! queue is full, is dropped; one that panics goes on with the next event, and is dropped when its budget of restarts is used
+//! up. All of it is told as its [`Health`], and as a warning of the run.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::engine::scope::panic_words;
 use crate::event::{Event, EventSink, Progress};
 use crate::fact::Record;
 use crate::path::StepPath;
+use crate::service::{Health, Restarts, State};
 
 /// Events that may wait for one observer, give or take the last batch.
 const QUEUE: usize = 65_536;
@@ -25,39 +32,74 @@ pub(super) struct EventBus {
     observers: Vec<Observer>,
     /// Events since the last [`EventBus::flush`]: waking a thread for each costs more than what it does with it.
     batch: Vec<Event>,
-    lost: Vec<String>,
 }
 
 struct Observer {
-    queue: Sender<Arc<[Event]>>,
+    /// `None` = it gets nothing more.
+    queue: Option<Sender<Arc<[Event]>>>,
     /// Events in the queue.
     waiting: Arc<AtomicUsize>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
+    health: Arc<Mutex<Health>>,
+}
+
+/// An observer on its thread.
+struct Watched {
+    sink: Box<dyn EventSink>,
+    restarts: Restarts,
+    health: Arc<Mutex<Health>>,
+}
+
+impl Watched {
+    /// Tells everything that comes, until there is no more or the observer cannot go on.
+    fn listen(mut self, batches: &Receiver<Arc<[Event]>>, waiting: &AtomicUsize) {
+        while let Ok(batch) = batches.recv() {
+            for event in &*batch {
+                if !self.survives(|sink| sink.event(event)) {
+                    return;
+                }
+                waiting.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.survives(|sink| sink.finish());
+    }
+
+    /// Whether it goes on afterwards. It owns what it panicked in the middle of, so nobody else sees that half done.
+    fn survives(&mut self, work: impl FnOnce(&mut dyn EventSink)) -> bool {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&mut *self.sink))) else { return true };
+        let words = format!("it panicked: {}", panic_words(panic.as_ref()));
+        match self.restarts.again(Instant::now()) {
+            Some(pause) => {
+                self.health.lock().restarted(words);
+                std::thread::sleep(pause);
+                true
+            }
+            None => {
+                self.health.lock().down(format!("{words}, too often to go on"));
+                false
+            }
+        }
+    }
 }
 
 impl EventBus {
     pub(super) fn new(sinks: Vec<Box<dyn EventSink>>) -> Self {
-        let mut bus = Self { observers: Vec::new(), batch: Vec::new(), lost: Vec::new() };
-        for (index, mut sink) in sinks.into_iter().enumerate() {
+        let begin = |(index, sink): (usize, Box<dyn EventSink>)| {
             let (queue, batches) = channel::<Arc<[Event]>>();
-            let waiting = Arc::new(AtomicUsize::new(0));
+            let (waiting, health) =
+                (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Health::new(sink.name()))));
+            let watched = Watched { sink, restarts: Restarts::default(), health: Arc::clone(&health) };
             let left = Arc::clone(&waiting);
             let builder = std::thread::Builder::new().name(format!("observer-{index}"));
-            let spawned = builder.spawn(move || {
-                while let Ok(batch) = batches.recv() {
-                    for event in &*batch {
-                        sink.event(event);
-                        left.fetch_sub(1, Ordering::Relaxed);
-                    }
+            match builder.spawn(move || watched.listen(&batches, &left)) {
+                Ok(thread) => Observer { queue: Some(queue), waiting, thread: Some(thread), health },
+                Err(error) => {
+                    health.lock().down(format!("it could not be started: {error}"));
+                    Observer { queue: None, waiting, thread: None, health }
                 }
-                sink.finish();
-            });
-            match spawned {
-                Ok(thread) => bus.observers.push(Observer { queue, waiting, thread }),
-                Err(error) => bus.lost.push(format!("an observer could not be started: {error}")),
             }
-        }
-        bus
+        };
+        Self { observers: sinks.into_iter().enumerate().map(begin).collect(), batch: Vec::new() }
     }
 
     /// Tells everybody a durable fact, with the next [`EventBus::flush`].
@@ -92,7 +134,7 @@ impl EventBus {
     }
 
     pub(super) fn has_observers(&self) -> bool {
-        !self.observers.is_empty()
+        self.observers.iter().any(|observer| observer.queue.is_some())
     }
 
     /// Sends what there is to tell.
@@ -102,39 +144,55 @@ impl EventBus {
         }
         let batch: Arc<[Event]> = std::mem::take(&mut self.batch).into();
         let must_arrive = batch.iter().any(|event| matches!(event, Event::Fact(_)));
-        let lost = &mut self.lost;
-        self.observers.retain(|observer| {
+        for observer in &mut self.observers {
+            let Some(queue) = &observer.queue else { continue };
             if observer.waiting.load(Ordering::Relaxed) >= QUEUE {
                 if must_arrive {
-                    lost.push("an observer was too slow and was dropped".to_owned());
+                    observer.health.lock().down("it was too slow and was dropped");
+                    observer.queue = None;
                 }
-                return !must_arrive;
+                continue;
             }
             observer.waiting.fetch_add(batch.len(), Ordering::Relaxed);
-            let is_there = observer.queue.send(Arc::clone(&batch)).is_ok();
-            if !is_there {
-                lost.push("an observer panicked and was dropped".to_owned());
-            }
-            is_there
-        });
-    }
-
-    /// Lets observers finish, for a while; gives what went wrong with them.
-    pub(super) async fn finish(mut self) -> Vec<String> {
-        self.flush();
-        let mut lost = self.lost;
-        let patience = tokio::time::Instant::now() + FLUSH;
-        for Observer { queue, thread, .. } in self.observers {
-            drop(queue);
-            while !thread.is_finished() && tokio::time::Instant::now() < patience {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            if !thread.is_finished() {
-                lost.push("an observer did not finish in time".to_owned());
-            } else if thread.join().is_err() {
-                lost.push("an observer panicked".to_owned());
+            if queue.send(Arc::clone(&batch)).is_err() {
+                // It has said why.
+                observer.queue = None;
             }
         }
-        lost
     }
+
+    /// Lets observers finish, for a while; gives how they are.
+    pub(super) async fn finish(mut self) -> Vec<Health> {
+        self.flush();
+        let patience = Instant::now() + FLUSH;
+        let mut all = Vec::new();
+        for Observer { queue, thread, health, .. } in self.observers {
+            drop(queue);
+            let is_finished = || thread.as_ref().is_none_or(JoinHandle::is_finished);
+            while !is_finished() && Instant::now() < patience {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            if !is_finished() {
+                health.lock().down("it did not finish in time");
+            }
+            let health = health.lock().clone();
+            all.push(health);
+        }
+        all
+    }
+}
+
+/// What people should know of observers that did not see everything.
+pub(super) fn warnings(services: &[Health]) -> Vec<String> {
+    let words = |health: &Health| {
+        let (name, why) = (&health.service, health.trouble.as_ref()?);
+        Some(match health.state {
+            State::Down => format!("the observer `{name}` sees the run no more: {why}"),
+            State::Up => format!(
+                "the observer `{name}` went on after trouble ({} times), the last: {why}",
+                health.restarts
+            ),
+        })
+    };
+    services.iter().filter_map(words).collect()
 }

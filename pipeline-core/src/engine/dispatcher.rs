@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::Services;
 use crate::clock::Clock;
 use crate::engine::backend::{Backend, Stop};
-use crate::engine::bus::EventBus;
+use crate::engine::bus::{EventBus, warnings};
 use crate::engine::effect::{DoneEffect, EffectPort, ProgressPort, Save, Saved, Surroundings};
 use crate::engine::executor::{Attempt, execute};
 use crate::engine::journal::{Batch, Journal};
@@ -35,6 +35,7 @@ use crate::memory::MemoryLimit;
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::plan::Effects;
 use crate::schedule::{Op, TaskCall};
+use crate::service::Health;
 use crate::step::RunInfo;
 use crate::store::{RunLog, StoreError};
 use crate::value::Hash;
@@ -190,11 +191,12 @@ impl Dispatcher {
         self.running.clear();
     }
 
-    /// What went wrong with observers.
-    pub(super) async fn finish(mut self) -> Vec<String> {
+    /// Lets observers finish; gives what people should know, and how the observers are.
+    pub(super) async fn finish(mut self) -> (Vec<String>, Vec<Health>) {
         let mut notes = self.following.notes();
-        notes.extend(self.bus.finish().await);
-        notes
+        let services = self.bus.finish().await;
+        notes.extend(warnings(&services));
+        (notes, services)
     }
 
     /// The number of the physical attempt that does an operation.

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use pipeline_core::engine::RunControl;
 use pipeline_core::event::{Event, EventSink};
 use pipeline_core::fact::{Fact, Record};
+use pipeline_core::service::{MOST, State};
 
 use super::hazards::fan;
 use super::support::World;
@@ -86,4 +87,77 @@ async fn n23_every_start_has_one_end_and_observers_are_told_what_the_journal_has
     assert_eq!(balance.len(), 20);
     assert!(balance.values().all(|pair| *pair == (1, 1)), "{balance:?}");
     assert!(told.windows(2).all(|pair| pair[0].elapsed_ms <= pair[1].elapsed_ms));
+}
+
+/// Panics at the event with this number, or at all from it on.
+struct Panics {
+    at: usize,
+    always: bool,
+    seen: usize,
+    told: Arc<Mutex<Vec<u64>>>,
+    finished: Arc<Mutex<u32>>,
+}
+
+impl EventSink for Panics {
+    fn name(&self) -> &'static str {
+        "shaky"
+    }
+
+    fn event(&mut self, event: &Event) {
+        let Event::Fact(record) = event else { return };
+        self.seen += 1;
+        assert!(self.seen != self.at && !(self.always && self.seen > self.at), "scripted panic");
+        self.told.lock().push(record.index);
+    }
+
+    fn finish(&mut self) {
+        *self.finished.lock() += 1;
+    }
+}
+
+/// Naive: an observer that breaks once is gone for the rest of the run (or takes the run along), one that always breaks is
+/// begun again for ever, and nobody is told of either.
+/// Figure: one panic at each of 12 events, and panics without end from each.
+#[tokio::test]
+async fn n17_an_observer_goes_on_after_a_panic_within_its_budget_and_its_health_is_told() {
+    let text = fan(8, "parallel: true", "", "{name: s, type: work, value: '{{ loop.x }}'}");
+    let calm = World::default().run(&text).await;
+    for at in 1..=12 {
+        for always in [false, true] {
+            let (told, finished) = (Arc::<Mutex<Vec<u64>>>::default(), Arc::<Mutex<u32>>::default());
+            let shaky =
+                Panics { at, always, seen: 0, told: Arc::clone(&told), finished: Arc::clone(&finished) };
+            let kept = Kept::default();
+            let sinks: Vec<Box<dyn EventSink>> = vec![Box::new(shaky), Box::new(kept.clone())];
+            let world = World::default();
+            let report = world
+                .run_with(&text, RunControl { sinks, ..RunControl::default() })
+                .await
+                .expect("a journal");
+            assert_eq!((&report.outputs, report.status), (&calm.outputs, calm.status), "event {at}");
+            let records = world.store.records.lock().len() as u64;
+            assert_eq!(kept.0.lock().len() as u64, records, "the observer beside it is told everything");
+            let health = &report.services[0];
+            assert_eq!((health.service.as_str(), report.services[1].state), ("shaky", State::Up));
+            assert!(health.trouble.as_ref().is_some_and(|why| why.contains("scripted panic")), "{health:?}");
+            assert!(report.warnings.iter().any(|w| w.contains("`shaky`")), "{:?}", report.warnings);
+            if always {
+                // As many restarts as it may have; then it is down, and nobody begins it again.
+                assert_eq!(
+                    (health.state, health.restarts),
+                    (State::Down, u32::try_from(MOST).unwrap()),
+                    "event {at}"
+                );
+                assert_eq!((told.lock().len(), *finished.lock()), (at - 1, 0));
+            } else {
+                assert_eq!((health.state, health.restarts), (State::Up, 1), "event {at}");
+                let expected: Vec<u64> = (0..records).filter(|index| *index != at as u64 - 1).collect();
+                assert_eq!(*told.lock(), expected, "it misses the event that it panicked at, and no other");
+                assert_eq!(*finished.lock(), 1);
+            }
+        }
+    }
+    // Nothing that was begun for a run outlives it.
+    let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert!(alive <= 1, "{alive} tasks are alive");
 }
