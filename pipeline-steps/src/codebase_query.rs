@@ -19,6 +19,7 @@ mod references;
 mod relations;
 mod git;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ use serde_json::Map;
 
 use crate::confine::Roots;
 use config::{Config, Question};
-use graph::Graph;
+use facts::Detail;
 use index::Index;
 use language::Language;
 use relations::World;
@@ -111,7 +112,8 @@ async fn answer(cx: &StepContext, config: Config) -> Result<Done, StepError> {
     let (roots, working) = (Roots::read(cx), cx.run.dirs.working.clone());
     let tree = blocking::run(move |stop| Tree::walk(&roots, &path, &working, &selection, stop)).await??;
     let tree = Arc::new(tree);
-    let index = Index::read(&tree, needed(&tree, questions.values())?).await?;
+    let detail = if questions.values().any(reads_graph) { Detail::Paths } else { Detail::Definitions };
+    let index = Index::read(&tree, needed(&tree, questions.values())?, detail).await?;
     let (mut ready, mut warnings) = (Map::new(), index.warnings.clone());
     for (name, question) in &questions {
         let git = git::Git::new(cx, &tree.place, &tree.root);
@@ -148,15 +150,12 @@ fn needed<'q>(tree: &Tree, questions: impl Iterator<Item = &'q Question>) -> Res
                 // Where a module of Elixir is, its path does not tell.
                 all.extend(with_language(Some(Language::Elixir)));
             }
-            Question::Dependencies(asked) if asked.for_file.is_none() => {}
+            question if reads_graph(question) => all.extend(with_language(None)),
             Question::Dependencies(_)
             | Question::Dependents(_)
             | Question::Related(_)
-            | Question::Impact(_) => {
-                all.extend(with_language(None));
-            }
-            Question::Files(asked) if asked.related_to.is_some() => all.extend(with_language(None)),
-            Question::Files(_)
+            | Question::Impact(_)
+            | Question::Files(_)
             | Question::References(_)
             | Question::ProjectType
             | Question::Packages(_)
@@ -165,6 +164,16 @@ fn needed<'q>(tree: &Tree, questions: impl Iterator<Item = &'q Question>) -> Res
         }
     }
     Ok(all.into_iter().collect())
+}
+
+/// Whether the answer follows from which file depends on which.
+fn reads_graph(question: &Question) -> bool {
+    match question {
+        Question::Dependencies(asked) => asked.for_file.is_some(),
+        Question::Files(asked) => asked.related_to.is_some(),
+        Question::Dependents(_) | Question::Related(_) | Question::Impact(_) => true,
+        _ => false,
+    }
 }
 
 /// Answers the questions in their order; some have their answers already.
@@ -176,8 +185,7 @@ fn answers(
     stop: &Stop,
 ) -> Result<Done, StepError> {
     let resolver = Resolver::new(tree, index);
-    let graph = Graph::new(tree, index, &resolver);
-    let world = World { tree, index, resolver: &resolver, graph: &graph };
+    let world = World { tree, index, resolver: &resolver, graph: OnceCell::new() };
     let mut done = Done { value: Map::new(), warnings: std::mem::take(&mut ready.warnings) };
     for (name, question) in questions {
         if stop.is_set() {

@@ -97,6 +97,15 @@ pub(super) enum Form {
     Path,
 }
 
+/// How much of a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// Definitions and imports; code that can hold neither may be passed over.
+    Definitions,
+    /// Paths in the middle of code, too.
+    Paths,
+}
+
 /// A file that took too long, or a search that was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct GaveUp;
@@ -152,6 +161,7 @@ enum ScopeKind {
 /// What a language's rules work with while the tree is walked.
 struct Walk<'s> {
     text: Text<'s>,
+    detail: Detail,
     scopes: Vec<Scope>,
     facts: Facts,
     /// What a language wants to remember: functions seen already, names exported.
@@ -237,11 +247,13 @@ pub(super) fn read(
     source: &[u8],
     language: Language,
     dialect: Dialect,
+    detail: Detail,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Facts, GaveUp> {
     let tree = parse(source, language, dialect, is_stopped)?;
     let mut walk = Walk {
         text: Text(source),
+        detail,
         scopes: Vec::new(),
         facts: Facts::default(),
         remembered: HashSet::new(),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use pipeline_core::engine::blocking::{self, Stop};
 use pipeline_core::error::{ErrorKind, StepError};
 
-use super::facts::{self, Facts};
+use super::facts::{self, Detail, Facts};
 use super::tree::{LARGEST, Tree, Unread};
 
 /// What is known of each file of a tree.
@@ -25,10 +25,16 @@ impl Index {
     ///
     /// # Errors
     /// `Cancelled`, `Panicked`.
-    pub(super) async fn read(tree: &Arc<Tree>, places: Vec<usize>) -> Result<Self, StepError> {
+    pub(super) async fn read(
+        tree: &Arc<Tree>,
+        places: Vec<usize>,
+        detail: Detail,
+    ) -> Result<Self, StepError> {
         let mut index = Self::default();
         index.facts.resize_with(tree.files.len(), || None);
-        for (place, read) in on_lanes(tree, places, one).await? {
+        for (place, read) in
+            on_lanes(tree, places, move |tree, place, stop| one(tree, place, detail, stop)).await?
+        {
             match read {
                 Read::Facts(facts) => index.facts[place] = Some(facts),
                 Read::LeftOut(why) => {
@@ -85,7 +91,7 @@ pub(super) async fn on_lanes<T: Send + 'static>(
     Ok(all)
 }
 
-fn one(tree: &Tree, place: usize, stop: &Stop) -> Read {
+fn one(tree: &Tree, place: usize, detail: Detail, stop: &Stop) -> Read {
     let Some((language, dialect)) = tree.files[place].language else {
         return Read::LeftOut("its language is not known".to_owned());
     };
@@ -93,7 +99,7 @@ fn one(tree: &Tree, place: usize, stop: &Stop) -> Read {
         Ok(source) => source,
         Err(why) => return Read::LeftOut(told(&why)),
     };
-    match facts::read(&source, language, dialect, &|| stop.is_set()) {
+    match facts::read(&source, language, dialect, detail, &|| stop.is_set()) {
         Ok(facts) => Read::Facts(facts),
         Err(_) => Read::LeftOut("it takes too long to read".to_owned()),
     }

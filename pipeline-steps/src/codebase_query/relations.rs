@@ -2,6 +2,7 @@
 //!
 //! Owns the answers that follow edges between files.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use pipeline_core::error::StepError;
@@ -27,10 +28,15 @@ pub(super) struct World<'w> {
     pub(super) tree: &'w Tree,
     pub(super) index: &'w Index,
     pub(super) resolver: &'w Resolver<'w>,
-    pub(super) graph: &'w Graph,
+    /// Made when it is first asked for.
+    pub(super) graph: OnceCell<Graph>,
 }
 
 impl World<'_> {
+    fn graph(&self) -> &Graph {
+        self.graph.get_or_init(|| Graph::new(self.tree, self.index, self.resolver))
+    }
+
     fn path(&self, at: usize) -> &str {
         &self.tree.files[at].path
     }
@@ -58,15 +64,15 @@ impl World<'_> {
         let mut direct: Vec<Value> = Vec::new();
         if wants(Origin::Internal) {
             direct.extend(
-                self.graph.next_to(at, Way::Uses).iter().filter(|n| fits(**n)).map(|n| internal(*n, 1)),
+                self.graph().next_to(at, Way::Uses).iter().filter(|n| fits(**n)).map(|n| internal(*n, 1)),
             );
         }
         if wants(Origin::External) {
-            direct.extend(self.graph.packages(at).iter().map(|name| external(name, 1)));
+            direct.extend(self.graph().packages(at).iter().map(|name| external(name, 1)));
         }
         let mut transitive = Vec::new();
         if asked.include_transitive {
-            let reached = self.graph.reach(at, Way::Uses, usize::MAX);
+            let reached = self.graph().reach(at, Way::Uses, usize::MAX);
             if wants(Origin::Internal) {
                 let further = reached.iter().filter(|(at, steps)| **steps > 1 && fits(**at));
                 transitive.extend(further.map(|(at, steps)| internal(*at, *steps)));
@@ -74,12 +80,12 @@ impl World<'_> {
             if wants(Origin::External) {
                 let mut nearest: BTreeMap<&String, usize> = BTreeMap::new();
                 for (at, steps) in &reached {
-                    for name in self.graph.packages(*at) {
+                    for name in self.graph().packages(*at) {
                         let least = nearest.entry(name).or_insert(usize::MAX);
                         *least = (*least).min(steps + 1);
                     }
                 }
-                nearest.retain(|name, _| !self.graph.packages(at).contains(*name));
+                nearest.retain(|name, _| !self.graph().packages(at).contains(*name));
                 transitive.extend(nearest.into_iter().map(|(name, steps)| external(name, steps)));
             }
         }
@@ -117,7 +123,7 @@ impl World<'_> {
         let at = self.tree.named(needed(asked.file.as_deref(), "find_dependents", "file")?)?;
         let most = if asked.include_transitive { asked.max_depth.unwrap_or(usize::MAX) } else { 1 };
         let (mut direct, mut transitive) = (Vec::new(), Vec::new());
-        for (next, steps) in self.graph.reach(at, Way::UsedBy, most) {
+        for (next, steps) in self.graph().reach(at, Way::UsedBy, most) {
             if asked.exclude_tests && self.is_test(next) {
                 continue;
             }
@@ -134,7 +140,7 @@ impl World<'_> {
     pub(super) fn impact(&self, asked: &AnalyzeImpact) -> Result<Value, StepError> {
         let at = self.tree.named(needed(asked.file.as_deref(), "analyze_impact", "file")?)?;
         let (mut direct, mut further, mut tests) = (Vec::new(), Vec::new(), Vec::new());
-        for (next, steps) in self.graph.reach(at, Way::UsedBy, asked.max_depth) {
+        for (next, steps) in self.graph().reach(at, Way::UsedBy, asked.max_depth) {
             match (self.is_test(next), steps) {
                 (true, _) => tests.push(next),
                 (false, 1) => direct.push(next),
@@ -210,19 +216,19 @@ impl World<'_> {
                 && stem(&other.path) == stem(&file.path)
         };
         match relation {
-            Relation::Dependency => self.graph.next_to(at, Way::Uses).iter().copied().collect(),
-            Relation::Dependent => self.graph.next_to(at, Way::UsedBy).iter().copied().collect(),
+            Relation::Dependency => self.graph().next_to(at, Way::Uses).iter().copied().collect(),
+            Relation::Dependent => self.graph().next_to(at, Way::UsedBy).iter().copied().collect(),
             Relation::Test if self.is_test(at) || family.is_none() => Vec::new(),
             Relation::Test => others
                 .filter(|n| {
-                    self.is_test(*n) && (is_same(*n) || self.graph.next_to(at, Way::UsedBy).contains(n))
+                    self.is_test(*n) && (is_same(*n) || self.graph().next_to(at, Way::UsedBy).contains(n))
                 })
                 .collect(),
             Relation::Source if !self.is_test(at) => Vec::new(),
             Relation::Source => others
                 .filter(|n| {
                     let is_source = matches!(self.tree.files[*n].role, Role::Source | Role::Main);
-                    is_source && (is_same(*n) || self.graph.next_to(at, Way::Uses).contains(n))
+                    is_source && (is_same(*n) || self.graph().next_to(at, Way::Uses).contains(n))
                 })
                 .collect(),
             Relation::Similar => others

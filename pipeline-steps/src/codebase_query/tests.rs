@@ -145,7 +145,7 @@ async fn n08a_a_search_that_is_dropped_ends() {
     let walk = move |stop: &Stop| Tree::walk(&roots, ".", &working, &Selection::default(), stop);
     let tree = Arc::new(blocking::run(walk).await.unwrap().unwrap());
     let places = (0..tree.files.len()).collect();
-    let reading = Index::read(&tree, places);
+    let reading = Index::read(&tree, places, Detail::Paths);
     tokio::select! {
         biased;
         _ = reading => panic!("it was done at once"),

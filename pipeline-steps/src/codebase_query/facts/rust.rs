@@ -2,9 +2,12 @@
 //!
 //! Owns what counts as a definition and an import in a tree of Rust. Next: `facts.rs`, which walks.
 
+use std::sync::LazyLock;
+
+use regex::bytes::Regex;
 use tree_sitter::Node;
 
-use super::{Form, Into_, Kind, ScopeKind, Walk, child_of, children, definition};
+use super::{Detail, Form, Into_, Kind, ScopeKind, Walk, child_of, children, definition};
 use crate::codebase_query::config::ClassType;
 
 pub(super) fn see(walk: &mut Walk<'_>, node: Node<'_>) -> Into_ {
@@ -63,6 +66,11 @@ pub(super) fn see(walk: &mut Walk<'_>, node: Node<'_>) -> Into_ {
             let alias = walk.text.field(node, "alias");
             walk.import(node, Form::ExternCrate, name, Vec::new(), alias);
         }
+        // Of what a macro is given, only the macro knows what it means; comments and literals mean nothing.
+        "token_tree" | "line_comment" | "block_comment" | "string_literal" | "raw_string_literal" => {
+            return false;
+        }
+        _ if walk.detail == Detail::Definitions => return may_define(walk.text.0, node),
         "scoped_identifier" | "scoped_type_identifier" => {
             let path = walk.text.of(node);
             if let Some((module, name)) = path.rsplit_once("::")
@@ -75,6 +83,17 @@ pub(super) fn see(walk: &mut Walk<'_>, node: Node<'_>) -> Into_ {
         _ => {}
     }
     true
+}
+
+/// Words that every definition and import begins with, or has after its visibility.
+static DEFINES: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(r"(?-u)\b(?:fn|struct|enum|union|type|trait|mod|impl|use|extern|macro_rules)\b").ok()
+});
+
+/// Whether there can be a definition or an import within a node: to look for words is far quicker than to walk.
+fn may_define(source: &[u8], node: Node<'_>) -> bool {
+    let text = source.get(node.byte_range()).unwrap_or_default();
+    DEFINES.as_ref().is_none_or(|words| words.is_match(text))
 }
 
 fn named(walk: &mut Walk<'_>, node: Node<'_>, body: Option<Node<'_>>, kind: ClassType) {

@@ -5,7 +5,13 @@
 use super::*;
 
 fn facts(language: Language, source: &str) -> Facts {
-    read(source.as_bytes(), language, Dialect::Plain, &|| false).unwrap()
+    let read = |detail| read(source.as_bytes(), language, Dialect::Plain, detail, &|| false).unwrap();
+    let (facts, mut less) = (read(Detail::Paths), read(Detail::Definitions));
+    // What is passed over has nothing to tell but paths.
+    let mut without = facts.imports.clone();
+    [&mut without, &mut less.imports].into_iter().for_each(|all| all.retain(|i| i.form != Form::Path));
+    assert_eq!((&less.definitions, &less.imports), (&facts.definitions, &without));
+    facts
 }
 
 /// `line kind parent/name`, with `-` before what is private.
@@ -320,7 +326,7 @@ export { later };
 fn tsx() {
     let source = "export const App = () => <div onClick={() => go<string>()}>{names.map((n) => <b>{n}</b>)}</div>;\n\
                   export default class Page extends Component<Props> { render() { return <App/> } }\n";
-    let facts = read(source.as_bytes(), Language::TypeScript, Dialect::Jsx, &|| false).unwrap();
+    let facts = read(source.as_bytes(), Language::TypeScript, Dialect::Jsx, Detail::Paths, &|| false).unwrap();
     assert!(!facts.is_broken);
     assert_eq!(told(&facts), ["1 function App", "2 class Page", "2 method Page/render"]);
 }
@@ -396,7 +402,7 @@ fn a_deep_file_is_read() {
     let facts = facts(Language::Python, &deep);
     assert!(facts.is_broken || told(&facts) == ["2 function after"]);
     let deep = format!("fn f() {{ {}{} }}\nfn g() {{}}\n", "{ fn x() ".repeat(3000), "}".repeat(3000));
-    read(deep.as_bytes(), Language::Rust, Dialect::Plain, &|| false).unwrap();
+    read(deep.as_bytes(), Language::Rust, Dialect::Plain, Detail::Paths, &|| false).unwrap();
 }
 
 #[test]
@@ -405,14 +411,14 @@ fn a_broken_file_gives_what_can_be_read() {
     assert!(facts.is_broken);
     assert!(told(&facts).contains(&"-1 function good".to_owned()), "{:?}", told(&facts));
     let bytes = [b"def \xff\xfe(): pass\ndef ok(): pass\n".as_slice(), &[0xC3]].concat();
-    let facts = read(&bytes, Language::Python, Dialect::Plain, &|| false).unwrap();
+    let facts = read(&bytes, Language::Python, Dialect::Plain, Detail::Paths, &|| false).unwrap();
     assert!(facts.definitions.iter().any(|d| d.name == "ok"));
 }
 
 #[test]
 fn a_search_that_is_stopped_ends_within_a_file() {
     let long = "fn f() { let x = 1 + 2; }\n".repeat(20_000);
-    assert_eq!(read(long.as_bytes(), Language::Rust, Dialect::Plain, &|| true).err(), Some(GaveUp));
+    assert_eq!(read(long.as_bytes(), Language::Rust, Dialect::Plain, Detail::Paths, &|| true).err(), Some(GaveUp));
 }
 
 #[test]
