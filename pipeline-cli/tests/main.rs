@@ -73,3 +73,6 @@ mod telemetry;
 mod terminal;
 #[path = "process/tools.rs"]
 mod tools;
+#[cfg(feature = "code")]
+#[path = "process/typos.rs"]
+mod typos;

@@ -81,9 +81,9 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// Text that could stand at `span` instead.
     pub suggestion: Option<String>,
-    /// The map, by its place, and the key of it that this is about.
+    /// Keys, each with the place of its map, that this is about.
     #[serde(skip)]
-    key: Option<(Span, String)>,
+    keys: Vec<(Span, String)>,
 }
 
 impl Diagnostic {
@@ -112,7 +112,7 @@ impl Diagnostic {
             path: None,
             help: None,
             suggestion: None,
-            key: None,
+            keys: Vec::new(),
         }
     }
 
@@ -142,11 +142,17 @@ impl Diagnostic {
     }
 
     /// Says that a key of the map at `map` is what this is about: it is missing, or this was probably meant to be it. Of two
-    /// findings about one key, only the one with a suggestion is told.
+    /// findings about one key, only the one with a suggestion is told. One that is about several keys misses any of them.
     #[must_use]
     pub fn about(mut self, map: Span, key: impl Into<String>) -> Self {
-        self.key = Some((map, key.into()));
+        self.keys.push((map, key.into()));
         self
+    }
+
+    /// The text that an error says is wrong; none where it says that something is missing.
+    fn is_at_fault(&self) -> Option<Span> {
+        let is_missing = self.suggestion.is_none() && !self.keys.is_empty();
+        self.span.filter(|_| self.severity == Severity::Error && !is_missing)
     }
 
     /// Names the step that it is about.
@@ -174,6 +180,29 @@ impl Report {
         self.findings.extend(findings);
     }
 
+    /// How many findings there are.
+    pub fn len(&self) -> usize {
+        self.findings.len()
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// Adds what another has, but for places that one of the errors from the `since`th finding on is about: what is wrong there
+    /// has been told.
+    pub fn extend_beside(&mut self, since: usize, other: Self) {
+        let told: Vec<Span> = self.findings.iter().skip(since).filter_map(Diagnostic::is_at_fault).collect();
+        let holds = |outer: &Span, inner: Span| {
+            outer.file == inner.file && outer.start <= inner.start && inner.end <= outer.end
+        };
+        let is_new = |finding: &Diagnostic| {
+            finding.span.is_none_or(|span| !told.iter().any(|outer| holds(outer, span)))
+        };
+        self.findings.extend(other.findings.into_iter().filter(is_new));
+    }
+
     /// True when at least one finding is an error.
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|d| d.severity == Severity::Error)
@@ -183,9 +212,9 @@ impl Report {
     /// they are misspelled.
     pub fn into_sorted(mut self) -> Vec<Diagnostic> {
         let suggested = self.findings.iter().filter(|finding| finding.suggestion.is_some());
-        let meant: HashSet<(Span, String)> = suggested.filter_map(|finding| finding.key.clone()).collect();
+        let meant: HashSet<(Span, String)> = suggested.flat_map(|finding| finding.keys.clone()).collect();
         self.findings.retain(|finding| {
-            finding.suggestion.is_some() || finding.key.as_ref().is_none_or(|key| !meant.contains(key))
+            finding.suggestion.is_some() || !finding.keys.iter().any(|key| meant.contains(key))
         });
         self.findings.sort_by(|a, b| (a.span, a.code, &a.message).cmp(&(b.span, b.code, &b.message)));
         self.findings.dedup();
@@ -197,11 +226,18 @@ impl Report {
 ///
 /// Damerau-Levenshtein distance of at most `max(2, len / 3)`; ties go to the first in order.
 pub fn closest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (given.chars().count() / 3).max(2);
+    nearest(given, known).map(|(_, name)| name)
+}
+
+/// [`closest`], with the distance.
+pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<(usize, &'a str)> {
+    let given = given.to_lowercase();
+    let length = given.chars().count();
+    let limit = (length / 3).max(2);
     known
         .into_iter()
-        .map(|k| (strsim::damerau_levenshtein(&given.to_lowercase(), &k.to_lowercase()), k))
-        .filter(|(distance, k)| *distance <= limit && *distance < k.chars().count().max(1))
+        .filter(|name| name.chars().count().abs_diff(length) <= limit)
+        .map(|name| (strsim::damerau_levenshtein(&given, &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= limit && *distance < name.chars().count().max(1))
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, k)| k)
 }

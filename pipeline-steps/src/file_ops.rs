@@ -210,7 +210,7 @@ impl Step for FileOps {
         let (needed, more) = operation.keys();
         for key in needed.iter().filter(|key| config.get(key).is_none()) {
             let message = format!("the operation `{}` needs `{key}`", operation.name());
-            cx.error("E0102", node.span, message, &format!("add `{key}: …`"));
+            cx.missing(config, &[key], node.span, message, &format!("add `{key}: …`"));
         }
         for key in KEYS {
             if let Some(entry) = config.entry(key)

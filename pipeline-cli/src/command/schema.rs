@@ -79,6 +79,7 @@ fn document(steps: Vec<StepKind>) -> Value {
             "then": {"$ref": format!("#/$defs/{name}")},
         }));
         adopt(&name, step.schema, &mut definitions);
+        describe(&mut definitions[&name], step.summary);
     }
     for (kind, keys) in forms::forms() {
         let name = format!("form.{kind}");
@@ -88,17 +89,25 @@ fn document(steps: Vec<StepKind>) -> Value {
         }));
         let required: Vec<&str> = keys.iter().filter(|k| k.is_required).map(|k| k.name).collect();
         let properties = forms::properties(&keys);
-        definitions.insert(name, json!({"type": "object", "properties": properties, "required": required}));
+        let summary = MORE.iter().find(|(form, _)| *form == kind).map_or(kind, |(_, summary)| *summary);
+        definitions.insert(
+            name,
+            json!({"type": "object", "description": summary, "properties": properties, "required": required}),
+        );
     }
     // Legacy names of types are accepted, so a name that is not listed is no error here.
     let kind = json!({"anyOf": [{"oneOf": kinds}, {"type": "string"}], "description": "What the step does"});
     let mut properties = step_keys();
     properties.insert("type".to_owned(), kind);
-    definitions.insert("steps".to_owned(), json!({"type": "array", "items": {"$ref": "#/$defs/step"}}));
+    definitions.insert(
+        "steps".to_owned(),
+        json!({"type": "array", "description": "Steps, in order", "items": {"$ref": "#/$defs/step"}}),
+    );
     definitions.insert(
         "step".to_owned(),
         json!({
             "type": "object",
+            "description": "One step: the keys that every step has, and those of its type",
             "required": ["name"],
             "properties": properties,
             "allOf": cases,
@@ -106,6 +115,7 @@ fn document(steps: Vec<StepKind>) -> Value {
     );
     let workflow = json!({
         "type": "object",
+        "description": "A pipeline: what it is given, what it does, what it returns",
         "required": ["name", "steps"],
         "properties": workflow_keys(),
     });
@@ -132,6 +142,7 @@ fn with_workflow(mut definitions: Map<String, Value>, workflow: Value) -> Map<St
 /// of the same name.
 fn adopt(name: &str, mut schema: Value, definitions: &mut Map<String, Value>) {
     rename(&mut schema, name);
+    entitle(&mut schema);
     if let Some(object) = schema.as_object_mut() {
         object.remove("$schema");
         // Keys that every step has stand beside the step's own.
@@ -141,6 +152,29 @@ fn adopt(name: &str, mut schema: Value, definitions: &mut Map<String, Value>) {
         }
     }
     definitions.insert(name.to_owned(), schema);
+}
+
+/// Says what a definition is, if it does not say so itself.
+fn describe(schema: &mut Value, summary: &str) {
+    if let Some(object) = schema.as_object_mut() {
+        object.entry("description").or_insert_with(|| summary.into());
+    }
+}
+
+/// Calls what chooses between alternatives by its value.
+fn entitle(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(constant @ Value::String(_)) = fields.get("const").cloned()
+                && !fields.contains_key("description")
+            {
+                fields.insert("title".to_owned(), constant);
+            }
+            fields.values_mut().for_each(entitle);
+        }
+        Value::Array(items) => items.iter_mut().for_each(entitle),
+        _ => {}
+    }
 }
 
 /// Points references to a schema's own definitions at their new names.
@@ -287,14 +321,17 @@ mod tests {
                 for (name, property) in
                     fields.get("properties").and_then(Value::as_object).into_iter().flatten()
                 {
-                    let told = |s: &Value| s["description"].as_str().is_some_and(|text| text.len() > 3);
+                    let told = |s: &Value| is_told(s) || s["const"].is_string() && s["title"] == s["const"];
                     let target =
                         property["$ref"].as_str().and_then(|r| document.pointer(r.strip_prefix('#')?));
-                    if !told(property) && !target.is_some_and(told) && property.get("const").is_none() {
+                    if !told(property) && !target.is_some_and(told) {
                         found.push(format!("{place}/{name}"));
                     }
                 }
-                for (key, value) in fields.iter().filter(|(key, _)| *key != "examples") {
+                // A condition asks, and tells nothing.
+                for (key, value) in
+                    fields.iter().filter(|(key, _)| !["examples", "if"].contains(&key.as_str()))
+                {
                     untold(value, &format!("{place}/{key}"), document, found);
                 }
             }
@@ -303,8 +340,12 @@ mod tests {
         }
     }
 
+    fn is_told(schema: &Value) -> bool {
+        schema["description"].as_str().is_some_and(|text| text.len() > 3)
+    }
+
     #[test]
-    fn every_property_says_what_it_is() {
+    fn every_property_and_definition_says_what_it_is() {
         let document = example();
         let mut found = Vec::new();
         for part in ["/anyOf", "/$defs/step", "/$defs/workflow"] {
@@ -317,6 +358,8 @@ mod tests {
         let whole = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/schema.json");
         let whole: Value = serde_json::from_str(&std::fs::read_to_string(whole).unwrap()).unwrap();
         untold(&whole, "", &whole, &mut found);
+        let definitions = whole["$defs"].as_object().unwrap();
+        found.extend(definitions.iter().filter(|(_, schema)| !is_told(schema)).map(|(name, _)| name.clone()));
         assert_eq!(found, Vec::<String>::new(), "these have no description");
     }
 

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 
 use crate::catalog::Catalog;
 use crate::diagnostic::{Diagnostic, Report, Span};
+use crate::document::Node;
 use crate::plan::{Block, Pipeline, PipelineId, Plan, StepPlan};
 use crate::provider::ProviderEntry;
 use crate::source::{SourceLoader, SourceMap, SourceRef};
@@ -48,6 +49,12 @@ impl CheckContext<'_> {
     /// Reports an error at `span`.
     pub fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: &str) {
         self.report.push(Diagnostic::error(code, span, message).help(help).at(self.path));
+    }
+
+    /// Reports at `span` that the map at `map` lacks any of these keys; not when one that is misspelled is told anyway.
+    pub fn missing(&mut self, map: &Node, keys: &[&str], span: Span, message: impl Into<String>, help: &str) {
+        let finding = Diagnostic::error("E0102", span, message).help(help).at(self.path);
+        self.report.push(keys.iter().fold(finding, |finding, key| finding.about(map.span, *key)));
     }
 
     /// Reports a warning at `span`.

@@ -128,6 +128,7 @@ pub(super) enum Role {
     Other,
 }
 
+/// Files by name, role, size and date.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FindFiles {
@@ -182,6 +183,7 @@ pub(super) enum FunctionType {
     Private,
 }
 
+/// Functions, methods and macros.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FindFunctions {
@@ -215,6 +217,7 @@ pub(super) enum ClassType {
     Type,
 }
 
+/// Types and modules.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FindClasses {
@@ -283,6 +286,7 @@ pub(super) enum Origin {
     External,
 }
 
+/// What a file needs, or all packages of the project.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FindDependencies {
@@ -297,6 +301,7 @@ pub(super) struct FindDependencies {
     pub(super) language: Option<Language>,
 }
 
+/// Files that need a file.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FindDependents {
@@ -328,6 +333,7 @@ pub(super) enum Relation {
     Directory,
 }
 
+/// Files that belong together with a file.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FindRelated {
@@ -345,6 +351,7 @@ impl Default for FindRelated {
     }
 }
 
+/// What a change of a file may reach.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct AnalyzeImpact {
@@ -378,6 +385,7 @@ pub(super) enum Need {
     Indirect,
 }
 
+/// Packages that manifests declare.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct GetDependencies {
@@ -388,6 +396,7 @@ pub(super) struct GetDependencies {
     pub(super) language: Option<Language>,
 }
 
+/// Files that git says have changed.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct GetChangedFiles {
@@ -508,19 +517,21 @@ pub(super) fn check(config: &Node, cx: &mut CheckContext<'_>) {
         );
     }
     for entry in queries.entries() {
-        let NodeKind::Map(asked) = &entry.value.kind else { continue };
+        let NodeKind::Map(all) = &entry.value.kind else { continue };
         let known = |e: &&Entry| KINDS.iter().find(|(kind, _)| *kind == e.key).copied();
-        let asked: Vec<(&Entry, Option<&str>)> =
-            asked.iter().filter_map(|e| Some((e, known(&e)?.1))).collect();
+        let asked: Vec<(&Entry, Option<&str>)> = all.iter().filter_map(|e| Some((e, known(&e)?.1))).collect();
         match asked.as_slice() {
             [(one, needs)] => {
                 if let Some(needs) = needs
                     && !has(&one.value, needs)
                 {
                     let message = format!("`{}` needs `{needs}`", one.key);
-                    cx.error("E0102", one.key_span, message, &format!("write `{}: {{{needs}: …}}`", one.key));
+                    let help = format!("write `{}: {{{needs}: …}}`", one.key);
+                    cx.missing(&one.value, &[needs], one.key_span, message, &help);
                 }
             }
+            // What is no question has been told as an unknown key.
+            [] if !all.is_empty() => {}
             [] => {
                 let message = format!("the query `{}` asks nothing", entry.key);
                 cx.error("E0102", entry.key_span, message, &format!("write one of: {}", kinds()));

@@ -284,7 +284,7 @@ pub(super) fn check(config: &Node, cx: &mut CheckContext<'_>) {
             if group.iter().all(|key| node.get(key).is_none()) {
                 let words = group.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(" or ");
                 let message = format!("the operation `{}` needs {words}", kind.name());
-                cx.error("E0102", node.span, message, &format!("add `{}: …`", group[0]));
+                cx.missing(node, group, node.span, message, &format!("add `{}: …`", group[0]));
             }
         }
         for entry in node.entries() {

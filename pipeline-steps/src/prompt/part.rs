@@ -131,6 +131,7 @@ impl JsonSchema for Encoding {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
+            "description": "How bytes become text: utf-8 (a byte order mark is dropped), or latin-1",
             "enum": ["utf-8", "utf8", "UTF-8", "latin-1", "latin1", "iso-8859-1"],
         })
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Span};
+use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::document::{Entry, Node, NodeKind};
 use crate::expr::{Dynamic, Expr};
 use crate::plan::compile::Compiler;
@@ -57,6 +57,18 @@ fn file_part(span: Span, path: Node, condition: Option<&str>) -> Node {
     Node::new(span, NodeKind::Map(entries))
 }
 
+/// Keys of a batch that are not options of its tasks.
+const OWN: [&str; 8] = [
+    "tasks",
+    "parallel_tasks",
+    "max_parallel",
+    "timeout_per_task",
+    "on_failure",
+    "batch_config",
+    "parallel_config",
+    "prompt",
+];
+
 impl Compiler<'_> {
     /// Names for branches; repeats are reported when the branches are compiled one by one.
     pub(super) fn block_names(&mut self, items: &[Node], place: &Place) -> Vec<Arc<str>> {
@@ -76,6 +88,15 @@ impl Compiler<'_> {
             names.push(Arc::from(name));
         }
         names
+    }
+
+    /// Whether a key that stands beside tasks is a misspelled one of the batch: all others are options of its tasks.
+    fn is_meant_for_batch(&self, key: &str) -> bool {
+        let is_option = self.catalog.step("prompt").is_some_and(|step| {
+            let schema = step.spec().schema;
+            schema.as_value()["properties"].get(key).is_some()
+        });
+        !is_option && nearest(key, OWN).is_some_and(|(distance, _)| distance <= 2)
     }
 
     /// Model calls that share options.
@@ -99,10 +120,14 @@ impl Compiler<'_> {
         };
         let on_failure = self.on_failure(keys);
         let tasks = keys.either(&["tasks", "parallel_tasks"], &mut self.report);
-        let entries: Vec<Entry> = {
-            let left = keys.rest(&mut self.report);
-            left.into_iter().filter(|e| e.key != "prompt").cloned().collect()
-        };
+        let left = keys.rest(&mut self.report).into_iter().filter(|e| e.key != "prompt").cloned();
+        let (own, entries): (Vec<Entry>, Vec<Entry>) = left.partition(|e| self.is_meant_for_batch(&e.key));
+        for entry in own {
+            let what = format!("a `{written}` step");
+            let lenient = self.options.lenient;
+            crate::plan::compile::keys::unknown(&entry, &what, node.span, &OWN, lenient, &mut self.report);
+            keys.forget(vec![entry.key]);
+        }
         keys.know(&["prompt"]);
         keys.forget(entries.iter().map(|e| e.key.clone()).collect());
         let kind = match written {
@@ -131,7 +156,9 @@ impl Compiler<'_> {
             }
             other => {
                 let span = other.map_or(node.span, |n| n.span);
-                self.report.push(lacks_tasks(span, written).at(&place.path));
+                let finding = lacks_tasks(span, written).at(&place.path);
+                let finding = finding.about(node.span, "tasks").about(node.span, "parallel_tasks");
+                self.report.push(finding);
                 Body::Parallel(Parallel { branches: Vec::new(), max_parallel, on_failure })
             }
         }

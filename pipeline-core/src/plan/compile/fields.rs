@@ -10,9 +10,8 @@ use crate::document::{Entry, Node, NodeKind};
 use crate::expr::{Dynamic, Template};
 use crate::plan::Condition;
 use crate::plan::compile::Compiler;
-use crate::plan::compile::keys;
+use crate::plan::compile::keys::{self, COMMON};
 use crate::plan::compile::names::Place;
-use crate::plan::compile::steps::COMMON;
 use crate::value::Data;
 
 /// A schema within its root, where `$ref`s point.

@@ -84,11 +84,24 @@ pub(super) fn below(given: &str) -> Option<&'static str> {
     BELOW.iter().find(|(_, keys)| keys.contains(&given)).map(|(parent, _)| *parent)
 }
 
-/// The key among `known` that `given` says in other words.
-pub(super) fn meant<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
-    let mut candidates =
-        GUESSES.iter().filter(|(words, _)| words.contains(&given)).flat_map(|(_, keys)| *keys);
-    candidates.find_map(|key| known.iter().find(|k| *k == key)).copied()
+/// The key among `known` that `given` says in other words, and how far `given` is from the word, if it is a word of the
+/// table that is misspelled.
+pub(super) fn meant<'k>(given: &str, known: &[&'k str]) -> Option<(usize, &'k str)> {
+    let there = |keys: &[&str]| keys.iter().find_map(|key| known.iter().find(|k| *k == key)).copied();
+    let words = GUESSES.iter().flat_map(|(words, keys)| words.iter().map(move |word| (word, *keys)));
+    let near = words.filter_map(|(word, keys)| Some((distance(given, word)?, there(keys)?)));
+    near.min_by_key(|(distance, _)| *distance)
+}
+
+/// How far a word is from one of the table; `None` when it is another: short ones are near to everything.
+fn distance(given: &str, word: &str) -> Option<usize> {
+    let limit = match word.len() {
+        0..=4 => 0,
+        5..=7 => 1,
+        _ => 2,
+    };
+    let is_near = given.len().abs_diff(word.len()) <= limit;
+    is_near.then(|| strsim::damerau_levenshtein(given, word)).filter(|distance| *distance <= limit)
 }
 
 #[cfg(test)]
@@ -97,10 +110,18 @@ mod tests {
 
     #[test]
     fn the_first_key_that_there_is_counts() {
-        assert_eq!(meant("over", &["data_source", "iterator"]), Some("data_source"));
-        assert_eq!(meant("input", &["prompt", "model"]), Some("prompt"));
-        assert_eq!(meant("instructions", &["system_prompt"]), Some("system_prompt"));
+        assert_eq!(meant("over", &["data_source", "iterator"]), Some((0, "data_source")));
+        assert_eq!(meant("input", &["prompt", "model"]), Some((0, "prompt")));
+        assert_eq!(meant("instructions", &["system_prompt"]), Some((0, "system_prompt")));
         assert_eq!(meant("over", &["prompt"]), None);
         assert_eq!(meant("overt", &["data_source"]), None);
+    }
+
+    #[test]
+    fn words_of_other_tools_may_be_misspelled() {
+        assert_eq!(meant("depend_on", &["name", "needs"]), Some((1, "needs")));
+        assert_eq!(meant("dpeends_no", &["needs"]), Some((2, "needs")));
+        assert_eq!(meant("paralelism", &["max_parallel"]), Some((1, "max_parallel")));
+        assert_eq!(meant("dep", &["needs"]), None);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::diagnostic::{Diagnostic, Report, Severity, Span, closest};
+use crate::diagnostic::{Diagnostic, Report, Severity, Span, closest, nearest};
 use crate::document::{Entry, Node, NodeKind};
 use crate::plan::compile::guess;
 
@@ -32,6 +32,31 @@ const NO_EFFECT: [&str; 22] = [
     "owner",
     "priority",
     "labels",
+];
+
+/// Keys that every step may have.
+pub(super) const COMMON: [&str; 21] = [
+    "name",
+    "type",
+    "description",
+    "condition",
+    "when",
+    "needs",
+    "timeout",
+    "timeout_seconds",
+    "timeout_ms",
+    "effects",
+    "workspace",
+    "retry",
+    "retry_config",
+    "continue_on_error",
+    "on_error",
+    "output_to_file",
+    "budget",
+    "cache",
+    "streaming",
+    "id",
+    "task_id",
 ];
 
 /// A map that is being read.
@@ -245,12 +270,34 @@ pub(super) fn unknown(
         report.push(finding.help(format!("it belongs under `{parent}`: see `{parent}` in the reference")));
         return;
     }
-    let meant = guess::meant(&entry.key, known).or_else(|| closest(&entry.key, known.iter().copied()));
-    report.push(match meant {
-        Some(near) => finding.suggest(near).about(map, near),
-        None if known.len() <= 24 => finding.help(format!("it has: {}", sorted(known))),
-        None => finding.help("see the reference for its keys; keys that start with `x-` are free"),
-    });
+    if let Some(near) = meant(&entry.key, known) {
+        report.push(finding.suggest(near).about(map, near));
+        return;
+    }
+    let is_step = what.ends_with(" step");
+    let own: Vec<&str> = known.iter().copied().filter(|key| !(is_step && COMMON.contains(key))).collect();
+    let all = match (own.len(), is_step) {
+        (0, _) => "it has only the keys that every step has".to_owned(),
+        (25.., _) => "see the reference for its keys; keys that start with `x-` are free".to_owned(),
+        (_, true) => format!("it has: {}; and the keys that every step has", sorted(&own)),
+        (_, false) => format!("it has: {}", sorted(&own)),
+    };
+    report.push(finding.help(all));
+}
+
+/// The key that was probably meant: what other tools call by that word, or what is spelled nearly so.
+fn meant<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+    let word = guess::meant(given, known);
+    let spelled = nearest(given, known.iter().copied());
+    match (word, spelled) {
+        // `input` for `inputs` is no word of another tool.
+        (Some((0, word)), Some((1, key))) => {
+            let is_plural = key.strip_suffix('s') == Some(given) || given.strip_suffix('s') == Some(key);
+            Some(if is_plural { key } else { word })
+        }
+        (Some((far, word)), Some((distance, _))) if far < distance => Some(word),
+        (word, spelled) => spelled.or(word).map(|(_, key)| key),
+    }
 }
 
 fn sorted(known: &[&str]) -> String {

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::diagnostic::{Diagnostic, Span, closest};
+use crate::diagnostic::{Diagnostic, Report, Span, closest};
 use crate::document::{Entry, Node, NodeKind};
 use crate::expr::Dynamic;
 use crate::normalise::{self, Surroundings};
 use crate::plan::compile::child::ChildPolicy;
 use crate::plan::compile::fields::Schema;
-use crate::plan::compile::keys::Keys;
+use crate::plan::compile::keys::{COMMON, Keys};
 use crate::plan::compile::names::Place;
 use crate::plan::compile::policy::size;
 use crate::plan::compile::{CheckContext, Compiler};
@@ -36,31 +36,6 @@ const CONTROL: [&str; 10] = [
     "pipeline",
     "break",
     "continue",
-];
-
-/// Keys that every step may have.
-pub(super) const COMMON: [&str; 21] = [
-    "name",
-    "type",
-    "description",
-    "condition",
-    "when",
-    "needs",
-    "timeout",
-    "timeout_seconds",
-    "timeout_ms",
-    "effects",
-    "workspace",
-    "retry",
-    "retry_config",
-    "continue_on_error",
-    "on_error",
-    "output_to_file",
-    "budget",
-    "cache",
-    "streaming",
-    "id",
-    "task_id",
 ];
 
 /// What compiling a leaf makes beside its body.
@@ -356,6 +331,7 @@ impl Compiler<'_> {
     }
 
     fn leaf(&mut self, node: &Node, written: &str, keys: &Keys<'_>, place: &Place, made: &mut Made) -> Body {
+        let before = self.report.len();
         let mut entries: Vec<Entry> = keys.rest(&mut self.report).into_iter().cloned().collect();
         self.mode_preset(written, &mut entries);
         let functions = std::mem::take(&mut self.scope.functions);
@@ -397,13 +373,11 @@ impl Compiler<'_> {
         let schema = spec.schema.as_value();
         // `output_schema` and the like are keys of the leaf where its schema has them.
         let refs: Vec<&Entry> = entries.iter().collect();
-        let before = self.report.has_errors();
         let with = self.config(&refs, node, Schema::new(schema), &format!("a `{written}` step"), place);
-        if !before && !self.report.has_errors() {
-            let span = node.span;
-            let config = Node::new(span, NodeKind::Map(entries.clone()));
-            step.check(&config, &mut CheckContext { report: &mut self.report, path: &place.path });
-        }
+        let mut own = Report::default();
+        let config = Node::new(node.span, NodeKind::Map(entries.clone()));
+        step.check(&config, &mut CheckContext { report: &mut own, path: &place.path });
+        self.report.extend_beside(before, own);
         self.check_writes(&entries, schema, &with, place);
         self.check_services(&entries, place);
         for overlay in overlays {

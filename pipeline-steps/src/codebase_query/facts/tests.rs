@@ -326,7 +326,8 @@ export { later };
 fn tsx() {
     let source = "export const App = () => <div onClick={() => go<string>()}>{names.map((n) => <b>{n}</b>)}</div>;\n\
                   export default class Page extends Component<Props> { render() { return <App/> } }\n";
-    let facts = read(source.as_bytes(), Language::TypeScript, Dialect::Jsx, Detail::Paths, &|| false).unwrap();
+    let facts =
+        read(source.as_bytes(), Language::TypeScript, Dialect::Jsx, Detail::Paths, &|| false).unwrap();
     assert!(!facts.is_broken);
     assert_eq!(told(&facts), ["1 function App", "2 class Page", "2 method Page/render"]);
 }
@@ -418,7 +419,10 @@ fn a_broken_file_gives_what_can_be_read() {
 #[test]
 fn a_search_that_is_stopped_ends_within_a_file() {
     let long = "fn f() { let x = 1 + 2; }\n".repeat(20_000);
-    assert_eq!(read(long.as_bytes(), Language::Rust, Dialect::Plain, Detail::Paths, &|| true).err(), Some(GaveUp));
+    assert_eq!(
+        read(long.as_bytes(), Language::Rust, Dialect::Plain, Detail::Paths, &|| true).err(),
+        Some(GaveUp)
+    );
 }
 
 #[test]
