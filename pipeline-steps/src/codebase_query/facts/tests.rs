@@ -9,7 +9,9 @@ fn facts(language: Language, source: &str) -> Facts {
     let (facts, mut less) = (read(Detail::Paths), read(Detail::Definitions));
     // What is passed over has nothing to tell but paths.
     let mut without = facts.imports.clone();
-    [&mut without, &mut less.imports].into_iter().for_each(|all| all.retain(|i| i.form != Form::Path));
+    for all in [&mut without, &mut less.imports] {
+        all.retain(|i| i.form != Form::Path);
+    }
     assert_eq!((&less.definitions, &less.imports), (&facts.definitions, &without));
     facts
 }
