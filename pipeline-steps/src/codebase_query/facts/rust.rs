@@ -2,9 +2,6 @@
 //!
 //! Owns what counts as a definition and an import in a tree of Rust. Next: `facts.rs`, which walks.
 
-use std::sync::LazyLock;
-
-use regex::bytes::Regex;
 use tree_sitter::Node;
 
 use super::{Detail, Form, Into_, Kind, ScopeKind, Walk, child_of, children, definition};
@@ -85,15 +82,27 @@ pub(super) fn see(walk: &mut Walk<'_>, node: Node<'_>) -> Into_ {
     true
 }
 
-/// Words that every definition and import begins with, or has after its visibility.
-static DEFINES: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?-u)\b(?:fn|struct|enum|union|type|trait|mod|impl|use|extern|macro_rules)\b").ok()
-});
-
-/// Whether there can be a definition or an import within a node: to look for words is far quicker than to walk.
+/// Whether there can be a definition or an import within a node: to look for the words that they begin with, or have after
+/// their visibility, is far quicker than to walk.
 fn may_define(source: &[u8], node: Node<'_>) -> bool {
     let text = source.get(node.byte_range()).unwrap_or_default();
-    DEFINES.as_ref().is_none_or(|words| words.is_match(text))
+    let mut words = text.split(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'));
+    words.any(|word| {
+        matches!(
+            word,
+            b"fn"
+                | b"struct"
+                | b"enum"
+                | b"union"
+                | b"type"
+                | b"trait"
+                | b"mod"
+                | b"impl"
+                | b"use"
+                | b"extern"
+                | b"macro_rules"
+        )
+    })
 }
 
 fn named(walk: &mut Walk<'_>, node: Node<'_>, body: Option<Node<'_>>, kind: ClassType) {
