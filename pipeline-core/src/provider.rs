@@ -216,6 +216,8 @@ pub struct Capabilities {
     pub images: bool,
     /// PDF documents as prompt parts.
     pub documents: bool,
+    /// Input that is read from a prompt cache does not count against the account's limit of tokens a minute.
+    pub cache_is_unlimited: bool,
     /// Names of `claude_options` (or the like) that it honours.
     pub options: &'static [&'static str],
 }

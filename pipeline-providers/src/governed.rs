@@ -63,9 +63,11 @@ impl<P: Provider + ?Sized> Governed<P> {
     }
 }
 
-/// What counts against the limits: what was read from a cache does not.
-fn used(usage: &Usage) -> Want {
-    Want { requests: 1, input: usage.input + usage.cache_write, output: usage.output, is_counted: true }
+/// What counts against the limits.
+fn used(usage: &Usage, cache_is_unlimited: bool) -> Want {
+    let from_cache = if cache_is_unlimited { 0 } else { usage.cache_read };
+    let input = usage.input + usage.cache_write + from_cache;
+    Want { requests: 1, input, output: usage.output, is_counted: true }
 }
 
 #[async_trait]
@@ -95,11 +97,12 @@ impl<P: Provider + ?Sized + 'static> Provider for Governed<P> {
                 return Err(error);
             }
         };
+        let cache_is_unlimited = self.inner.capabilities().cache_is_unlimited;
         let layer = Self { account: Arc::clone(&self.account), inner: Arc::clone(&self.inner) };
         // The permit lives in the stream: it ends when the answer is complete or nobody wants it any more.
         Ok(Box::pin(stream.map(move |event| {
             match &event {
-                Ok(ModelEvent::Finished(answer)) => permit.settle(Some(used(&answer.usage))),
+                Ok(ModelEvent::Finished(answer)) => permit.settle(Some(used(&answer.usage, cache_is_unlimited))),
                 Err(error) => layer.hear(error, &mut permit),
                 Ok(_) => {}
             }

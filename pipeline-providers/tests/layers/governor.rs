@@ -196,6 +196,26 @@ async fn a_file_that_cannot_be_read_begins_anew_and_one_that_cannot_be_made_is_d
     ask(Rates::shared("/proc/nowhere".into())).await;
 }
 
+/// Naive: one vendor's rule for all. Where the cache counts, calls are refused that were thought to be within the limit.
+#[tokio::test(start_paused = true)]
+async fn what_is_read_from_a_cache_counts_where_the_vendor_counts_it() {
+    for (is_unlimited, waits) in [(true, 0.0..1.0), (false, 60.0..130.0)] {
+        let inner = Scripted::new(|_| async {
+            let mut answer = answer(10, 5);
+            answer.usage.cache_read = 100_000;
+            Ok(answer)
+        });
+        inner.cache_is_unlimited.store(is_unlimited, SeqCst);
+        let limits = ProviderLimits { input_tokens_per_minute: Some(50_000), ..ProviderLimits::default() };
+        let outer = Governed::new(Arc::clone(&inner), Rates::of_process().account("a", "k", &limits));
+        outer.complete(&asking("hi"), &at("a")).await.unwrap();
+        let begun = Instant::now();
+        outer.complete(&asking("hi"), &at("a")).await.unwrap();
+        let waited = begun.elapsed().as_secs_f64();
+        assert!(waits.contains(&waited), "unlimited {is_unlimited}: waited {waited} s");
+    }
+}
+
 /// A strict service: so many tokens a minute, counted when a call arrives, of which at most ten seconds' worth at once.
 struct Service {
     level: f64,

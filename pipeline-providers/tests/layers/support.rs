@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +23,8 @@ pub struct Scripted {
     work: Box<Work>,
     pub starts: AtomicUsize,
     pub open: Arc<AtomicUsize>,
+    /// What [`Capabilities`] say of it.
+    pub cache_is_unlimited: AtomicBool,
 }
 
 /// Counts streams that are there.
@@ -40,7 +42,7 @@ impl Scripted {
         F: Future<Output = Result<ModelAnswer, StepError>> + Send + 'static,
     {
         let work = Box::new(move |call| Box::pin(work(call)) as BoxFuture<'static, _>);
-        Arc::new(Self { work, starts: AtomicUsize::new(0), open: Arc::default() })
+        Arc::new(Self { work, starts: AtomicUsize::new(0), open: Arc::default(), cache_is_unlimited: AtomicBool::new(false) })
     }
 
     /// One that answers `ok` after a while.
@@ -83,7 +85,8 @@ impl Provider for Scripted {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { functions: true, options: &["one"], ..Capabilities::default() }
+        let cache_is_unlimited = self.cache_is_unlimited.load(SeqCst);
+        Capabilities { functions: true, options: &["one"], cache_is_unlimited, ..Capabilities::default() }
     }
 
     fn default_model(&self) -> &'static str {
