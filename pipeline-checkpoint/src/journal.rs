@@ -70,6 +70,27 @@ struct Writer {
 struct Written {
     sink: Box<dyn Sink>,
     end: End,
+    buffers: Buffers,
+}
+
+/// Kept from one write to the next: memory that is new each time costs more than what is written into it.
+#[derive(Default)]
+struct Buffers {
+    lines: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+/// Most bytes of a buffer that are kept.
+const KEPT: usize = 1 << 20;
+
+impl Buffers {
+    /// Empties them, and gives back what only a large batch needed.
+    fn clear(&mut self) {
+        for buffer in [&mut self.lines, &mut self.payload] {
+            buffer.clear();
+            buffer.shrink_to(KEPT);
+        }
+    }
 }
 
 impl FileLog {
@@ -82,7 +103,7 @@ impl FileLog {
         lock: RunLock,
     ) -> Self {
         let next = end.seq;
-        let sink = Mutex::new(Written { sink, end });
+        let sink = Mutex::new(Written { sink, end, buffers: Buffers::default() });
         let (queue, poison) = (Mutex::default(), Mutex::default());
         let writer = Arc::new(Writer { path, blob_dir, lock, queue, sink, poison });
         Self { writer, next, pending: Vec::new() }
@@ -111,16 +132,16 @@ impl Writer {
         if records.is_empty() {
             return Ok(());
         }
-        self.write_out(&mut written, records).inspect_err(|error| {
-            *self.poison.lock() = Some(error.to_string());
-        })
+        let outcome = self.write_out(&mut written, records);
+        written.buffers.clear();
+        outcome.inspect_err(|error| *self.poison.lock() = Some(error.to_string()))
     }
 
     fn write_out(&self, written: &mut Written, records: Vec<Record>) -> Result<(), StoreError> {
-        let (mut lines, mut blobs, mut end) = (Vec::new(), Vec::new(), written.end);
+        let (mut blobs, mut end) = (Vec::new(), written.end);
         for record in records {
             let index = record.index;
-            let crc = encode(record, end, self.lock.epoch(), &mut lines, &mut blobs)
+            let crc = encode(record, end, self.lock.epoch(), &mut written.buffers, &mut blobs)
                 .map_err(|message| self.refuse(format!("record {index} cannot be stored: {message}")))?;
             end = End { crc, seq: end.seq + 1, ..end };
         }
@@ -138,7 +159,8 @@ impl Writer {
                 end.length
             )));
         }
-        written.sink.write_all(&lines).map_err(refused)?;
+        let lines = &written.buffers.lines;
+        written.sink.write_all(lines).map_err(refused)?;
         match written.sink.sync() {
             Err(_) if planted(Bug::RetryFlush) => written.sink.sync(),
             flushed => flushed,
@@ -198,13 +220,14 @@ fn encode(
     mut record: Record,
     end: End,
     epoch: u64,
-    out: &mut Vec<u8>,
+    Buffers { lines, payload }: &mut Buffers,
     blobs: &mut Vec<(Hash, Vec<u8>)>,
 ) -> Result<u32, String> {
     let names = blob::take_out(&mut record.fact, blobs)?;
-    let payload = serde_json::to_vec(&EntryRef { record: &record, blobs: &names })
+    payload.clear();
+    serde_json::to_writer(&mut *payload, &EntryRef { record: &record, blobs: &names })
         .map_err(|error| error.to_string())?;
-    line::encode(out, end.crc, record.index, epoch, &payload).ok_or_else(|| "it is 4 GiB or more".to_owned())
+    line::encode(lines, end.crc, record.index, epoch, payload).ok_or_else(|| "it is 4 GiB or more".to_owned())
 }
 
 /// Opens a journal for appending.

@@ -76,9 +76,7 @@ pub(crate) fn capabilities(kind: &str) -> Capabilities {
             options: CLAUDE_OPTIONS,
             ..Capabilities::default()
         },
-        "anthropic" => {
-            Capabilities { options: ANTHROPIC_OPTIONS, cache_is_unlimited: true, ..service }
-        }
+        "anthropic" => Capabilities { options: ANTHROPIC_OPTIONS, cache_is_unlimited: true, ..service },
         "gemini" => Capabilities { options: GEMINI_OPTIONS, ..service },
         _ => Capabilities { options: OPENAI_OPTIONS, documents: kind == "openai", ..service },
     }

@@ -102,7 +102,9 @@ impl<P: Provider + ?Sized + 'static> Provider for Governed<P> {
         // The permit lives in the stream: it ends when the answer is complete or nobody wants it any more.
         Ok(Box::pin(stream.map(move |event| {
             match &event {
-                Ok(ModelEvent::Finished(answer)) => permit.settle(Some(used(&answer.usage, cache_is_unlimited))),
+                Ok(ModelEvent::Finished(answer)) => {
+                    permit.settle(Some(used(&answer.usage, cache_is_unlimited)))
+                }
                 Err(error) => layer.hear(error, &mut permit),
                 Ok(_) => {}
             }

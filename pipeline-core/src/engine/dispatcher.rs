@@ -452,6 +452,8 @@ impl Backend for Dispatcher {
             if let Some(error) = self.broken.take() {
                 return Err(error.into());
             }
+            // What was gathered is on its way to the disk while what is durable is decided on.
+            self.journal.commit();
             if let Some(completion) = self.delivered.pop_front() {
                 return Ok(completion);
             }

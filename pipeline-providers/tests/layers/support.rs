@@ -42,7 +42,12 @@ impl Scripted {
         F: Future<Output = Result<ModelAnswer, StepError>> + Send + 'static,
     {
         let work = Box::new(move |call| Box::pin(work(call)) as BoxFuture<'static, _>);
-        Arc::new(Self { work, starts: AtomicUsize::new(0), open: Arc::default(), cache_is_unlimited: AtomicBool::new(false) })
+        Arc::new(Self {
+            work,
+            starts: AtomicUsize::new(0),
+            open: Arc::default(),
+            cache_is_unlimited: AtomicBool::new(false),
+        })
     }
 
     /// One that answers `ok` after a while.
