@@ -103,7 +103,7 @@ impl<P: Provider + ?Sized + 'static> Provider for Governed<P> {
         Ok(Box::pin(stream.map(move |event| {
             match &event {
                 Ok(ModelEvent::Finished(answer)) => {
-                    permit.settle(Some(used(&answer.usage, cache_is_unlimited)))
+                    permit.settle(Some(used(&answer.usage, cache_is_unlimited)));
                 }
                 Err(error) => layer.hear(error, &mut permit),
                 Ok(_) => {}
