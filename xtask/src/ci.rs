@@ -39,7 +39,11 @@ pub const STAGES: &[Stage] = &[
         about: "house rules: headers, budgets, module order, links",
         run: |repo, _| tidy::run(repo),
     },
-    Stage { name: "deps", about: "crate edges and packages", run: |repo, _| deps::run(repo, false) },
+    Stage {
+        name: "deps",
+        about: "crate edges, packages and their licences",
+        run: |repo, _| deps::run(repo, false),
+    },
     Stage { name: "clippy", about: "lints, warnings are errors", run: clippy },
     Stage { name: "test", about: "the test command of README.md", run: test },
     Stage { name: "doctests", about: "examples in the documentation", run: doctests },

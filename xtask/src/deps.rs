@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::licences;
 use crate::repo::Repo;
 use crate::report::{self, Verdict, row};
 
@@ -97,13 +98,16 @@ pub fn run(repo: &Repo, fix: bool) -> Result<Verdict> {
     report::line(report::table(&rows))?;
     let forbidden = forbidden_packages(&graph);
     let below = forbidden_below(&graph);
+    let unlicensed = licences::problems(&metadata)?;
     let rules = vec![
         row(["rule", "verdict"]),
         row([&format!("none of {} forbidden packages in the tree", FORBIDDEN.len()), mark(&forbidden)]),
         row(["pipeline-core reaches none of its forbidden packages", mark(&below)]),
+        row([&format!("licences of {} packages", array(&metadata, "packages")?.len()), mark(&unlicensed)]),
     ];
     problems.extend(forbidden);
     problems.extend(below);
+    problems.extend(unlicensed);
     let direct = graph.direct();
     let listed = check_page(&direct, &page);
     let rule = format!("each of {} direct dependencies is in ARCHITECTURE.md", direct.len());

@@ -10,6 +10,7 @@ mod order;
 mod links;
 mod repo;
 mod tidy;
+mod licences;
 mod deps;
 mod hazards;
 mod codegen;
@@ -41,8 +42,8 @@ Tasks:
   ci [--only STAGE[,STAGE…]] [--keep-going] [--fast]
                       every stage that a change must pass; --fast tests with nextest where it is installed
   tidy                house rules: headers, budgets, module order, names, links
-  deps [--fix]        crate edges, forbidden packages, ARCHITECTURE.md's table of dependencies; --fix renews the
-                      column of crates in that table
+  deps [--fix]        crate edges, forbidden packages, licences, ARCHITECTURE.md's table of dependencies; --fix renews
+                      the column of crates in that table
   codegen [--check]   write docs/reference/ from the program and docs/reliability.md from the tests, or check that they
                       are current
   conformance [DIR] [--release]
