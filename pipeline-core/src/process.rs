@@ -1,11 +1,12 @@
 //! Child processes that cannot outlive whoever started them, and cannot flood or hang them.
 //!
-//! Owns [`Command`] and [`Running`]: every child is the leader of a process group of its own, the whole group is killed
-//! when its guard is dropped, what it prints is read up to a limit, and nothing of the environment reaches it but what
+//! Owns [`Command`] and [`Running`]: every child is the leader of a process group of its own, the whole group, and what left it
+//! (`process/family.rs`), is killed when its guard is dropped, what it prints is read up to a limit, and nothing of the environment reaches it but what
 //! is given. Shell steps, agent CLIs, MCP servers and the jq host start their children here and nowhere else.
 //! Must not know what runs.
 
 mod system;
+mod family;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -36,6 +37,10 @@ pub struct Command {
     pub cwd: Option<PathBuf>,
     /// Its whole environment.
     pub env: BTreeMap<String, String>,
+    /// For which logical attempt it works: [`crate::step::StepContext::family`]. Everything that it starts then carries two marks
+    /// in its environment, PIPELINE_CHILD and PIPELINE_ATTEMPT, and dies with it, in sessions of its own too; and what a
+    /// killed process of ours left of the same attempt dies first. `None` = only its process group.
+    pub family: Option<String>,
 }
 
 /// What a child that was run to its end left.
@@ -56,6 +61,8 @@ pub struct Finished {
 pub struct Running {
     child: Child,
     group: Option<u32>,
+    /// What everything that it started has in its environment.
+    mark: Option<String>,
 }
 
 impl Command {
@@ -71,7 +78,9 @@ impl Command {
     /// `Environment` when the program or its directory does not exist or may not be run.
     pub fn spawn(&self) -> Result<Running, StepError> {
         let mut command = tokio::process::Command::new(&self.program);
-        command.args(&self.args).env_clear().envs(&self.env).kill_on_drop(true);
+        let mut env = self.env.clone();
+        let mark = self.family.as_ref().map(|attempt| family::mark(&mut env, attempt));
+        command.args(&self.args).env_clear().envs(&env).kill_on_drop(true);
         system::lead(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(cwd) = &self.cwd {
@@ -91,7 +100,7 @@ impl Command {
             StepError::new(ErrorKind::Environment, message).help("install it, or give its path")
         })?;
         let group = child.id();
-        Ok(Running { child, group })
+        Ok(Running { child, group, mark })
     }
 
     /// Runs it to its end: writes `input`, reads what it prints up to `most` bytes of each stream. What is over the limit
@@ -171,7 +180,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // First the group, so that it starts nothing more; then what it started, wherever that has moved.
         self.signal(Signal::Kill);
+        if let Some(mark) = &self.mark {
+            family::kill_marked(mark);
+        }
     }
 }
 
@@ -266,6 +279,45 @@ mod tests {
         let error =
             sh("sleep 300").run(b"", 10, Instant::now() + Duration::from_millis(50)).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::TimedOut);
+    }
+
+    /// Naive: only the process group is killed, and a child that leaves it with `setsid`, or forks twice, lives on.
+    /// Figure: three ways to leave, ended in three ways.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn n08a_what_left_the_group_dies_with_the_child() {
+        let leave =
+            ["setsid sleep 300 &", "(setsid sh -c 'sleep 300 & echo $!' &)", "setsid setsid sleep 300 &"];
+        for (number, leave) in leave.into_iter().enumerate() {
+            for end in ["exit 0", "sleep 300", "kill -9 $$"] {
+                let attempt = format!("n08a/{}/{number}/{end}", std::process::id());
+                let script = format!("{leave}\necho started; {end}");
+                let command =
+                    Command { family: Some(attempt.clone()), ..sh(&format!("exec 2>/dev/null; {script}")) };
+                let mut running = command.spawn().unwrap();
+                let (_stdin, stdout, _stderr) = running.streams();
+                let mut stdout = tokio::io::BufReader::new(stdout.unwrap());
+                let mut line = String::new();
+                while !line.contains("started") {
+                    line.clear();
+                    let read = tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut line).await.unwrap();
+                    assert!(read > 0, "{script}");
+                }
+                let of_it = || family::living(&attempt);
+                if end == "sleep 300" {
+                    assert!(!of_it().is_empty(), "{leave} {end}: it was there");
+                } else {
+                    running.wait().await.unwrap();
+                }
+                drop(running);
+                // The signal is sent; when the system gets round to it is its own matter.
+                let patience = Instant::now() + Duration::from_secs(20);
+                while !of_it().is_empty() {
+                    assert!(Instant::now() < patience, "{leave} {end}: {:?}", of_it());
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        }
     }
 
     #[tokio::test]

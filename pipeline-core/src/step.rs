@@ -298,6 +298,12 @@ impl StepContext {
         format!("{}/{}/{}", self.run.id, self.key.path, self.key.turn)
     }
 
+    /// The mark of what this logical attempt starts, for [`crate::process::Command::family`]: the same after a crash, and no other
+    /// attempt's of any run.
+    pub fn family(&self) -> String {
+        format!("{}/{}/{}", self.run.dirs.run.display(), self.key.path, self.key.turn)
+    }
+
     /// Remembers that a file is part of what this step does, like its configuration: when its content changes, a later run
     /// does not take this attempt's result over.
     pub fn has_read(&self, path: &std::path::Path, content: &[u8]) {

@@ -8,7 +8,6 @@
 mod line;
 mod options;
 mod programs;
-mod sweep;
 mod verdict;
 mod invocation;
 mod stream;
@@ -16,7 +15,6 @@ mod stream;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,9 +36,6 @@ const PROBE: Duration = Duration::from_secs(15);
 
 /// Most tokens that one turn of an agent can be billed for: a full context and a full answer.
 const TURN_TOKENS: u64 = 1_000_000 + 128_000;
-
-/// Numbers the calls of this process.
-static CALLS: AtomicU64 = AtomicU64::new(0);
 
 /// How the CLI is found and what it is given.
 #[derive(Clone)]
@@ -173,7 +168,6 @@ impl Provider for ClaudeCli {
             variables: &settings.variables,
             hook_program: &settings.hook_program,
             default_model: &settings.default_model,
-            call: CALLS.fetch_add(1, Ordering::Relaxed),
         };
         let invocation = Invocation::new(request, cx, given)?;
         stream::start(invocation, cx, Arc::clone(&settings.clock))

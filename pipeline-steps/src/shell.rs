@@ -223,6 +223,7 @@ async fn work(cx: &StepContext, config: &Config, words: &[String]) -> Result<Val
     let mut command = Command::new(program, arguments);
     command.cwd = Some(directory(cx, config.cwd.as_deref())?);
     command.env = environment(cx, &config.env)?;
+    command.family = Some(cx.family());
     let input = match &config.input {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

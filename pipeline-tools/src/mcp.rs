@@ -295,7 +295,9 @@ impl Slot {
         let mut words = vec![command.to_owned()];
         words.extend(self.written.args.iter().cloned());
         cx.run.permissions.check_program(&place, &words)?;
-        let mut child = Command { cwd, env, ..Command::new(program, args) }.spawn()?;
+        // Steps share it, so it belongs to the run.
+        let family = Some(format!("{}/mcp/{}", cx.run.dirs.run.display(), self.name));
+        let mut child = Command { cwd, env, family, ..Command::new(program, args) }.spawn()?;
         let (stdin, stdout, stderr) = child.streams();
         let tail = Arc::new(Tail::default());
         let (mut tasks, stop) = (JoinSet::new(), Arc::new(Notify::new()));

@@ -180,7 +180,7 @@ fn check_shared(file: &RustFile, findings: &mut Findings) {
         ("pipeline-core/src/expr/language.rs", "EXPRESSIONS"),
         ("pipeline-core/src/expr/language.rs", "DATA_SOURCES"),
         ("pipeline-core/src/expr/functions/compare.rs", "PATTERNS"),
-        ("pipeline-providers/src/claude_cli.rs", "CALLS"),
+        ("pipeline-core/src/process/family.rs", "CHILDREN"),
         ("pipeline-steps/src/atomic.rs", "NEXT"),
         ("pipeline-tools/src/files.rs", "CALLS"),
     ];

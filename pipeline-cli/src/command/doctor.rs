@@ -75,6 +75,8 @@ fn probes(settings: &Settings) -> Vec<Probe> {
     probes.push(Probe { name: "configuration".to_owned(), ok: true, needed: false, detail });
     probes.push(writable("working directory", &settings.working, false));
     probes.push(writable("state directory", &settings.state_dir(None), true));
+    #[cfg(unix)]
+    probes.extend([free_space(&settings.state_dir(None)), open_files()]);
     probes.push(writable("output directory", &settings.output_dir(None, &file), false));
     probes.push(writable("workspace", &settings.workspace_dir(None, &file), false));
     for (provider, variables) in Settings::credentials() {
@@ -117,6 +119,37 @@ fn writable(name: &str, dir: &Path, needed: bool) -> Probe {
         (false, false) => "not there, and cannot be made",
     };
     Probe { name: name.to_owned(), ok, needed, detail: format!("{}: {how}", dir.display()) }
+}
+
+/// Space for the state of runs. A run that finds none stops with what it has; it is better to know before.
+#[cfg(unix)]
+fn free_space(dir: &Path) -> Probe {
+    const LEAST: u64 = 256;
+    let nearest = dir.ancestors().find(|above| above.exists()).unwrap_or(dir);
+    let (ok, detail) = match rustix::fs::statvfs(nearest) {
+        Ok(about) => {
+            let free = about.f_bavail.saturating_mul(about.f_frsize) >> 20;
+            let advice = if free < LEAST { ": little for the state of runs" } else { "" };
+            (free >= LEAST, format!("{free} MiB are free at {}{advice}", nearest.display()))
+        }
+        // What is not known is neither enough nor too little.
+        Err(error) => (false, format!("not known at {}: {error}", nearest.display())),
+    };
+    Probe { name: "disk".to_owned(), ok, needed: false, detail }
+}
+
+/// Files that may be open: each child of a wide fan-out takes three, each connection one.
+#[cfg(unix)]
+fn open_files() -> Probe {
+    const LEAST: u64 = 512;
+    let (ok, detail) = match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        Some(most) if most < LEAST => {
+            (false, format!("{most} may be open: few for a wide fan-out; raise it with `ulimit -n`"))
+        }
+        Some(most) => (true, format!("{most} may be open")),
+        None => (true, "as many as wanted".to_owned()),
+    };
+    Probe { name: "open files".to_owned(), ok, needed: false, detail }
 }
 
 /// The agent CLI, and the version that it tells.
@@ -207,6 +240,17 @@ mod tests {
         let state = probes.iter().find(|p| p.name == "state directory").unwrap();
         assert!(state.ok && state.detail.contains("can be made"), "{}", state.detail);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn space_and_files_are_told_and_what_is_not_known_is_not_enough() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = free_space(&dir.path().join("not/there/yet"));
+        let mib: u64 = free.detail.split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(free.ok, mib >= 256, "{}", free.detail);
+        assert!(!free_space(Path::new("")).ok, "nobody knows about nothing");
+        let files = open_files();
+        assert!(files.detail.contains("may be open") || files.detail.contains("as many"), "{}", files.detail);
     }
 
     #[test]

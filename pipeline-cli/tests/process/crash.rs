@@ -257,3 +257,43 @@ fn n20_a_full_disk_gives_74_and_the_journal_still_opens() {
         });
     assert_eq!(counts["AttemptEnded"], 400);
 }
+
+/// Naive: after `kill -9` of the program its children, which are in groups and sessions of their own, go on beside those of the
+/// attempt that comes after them.
+#[cfg(target_os = "linux")]
+#[test]
+fn n08a_what_a_killed_program_left_is_gone_when_its_step_runs_again() {
+    let scratch = Scratch::new();
+    let script = "if [ -e again ]; then echo done; else touch again; setsid sh -c 'echo $$ > tool; exec sleep 300' & echo $$ > own; sleep 300; fi";
+    scratch.write(
+        "w.yaml",
+        &format!(
+            "workflow:\n  name: w\n  steps:\n    - name: a\n      type: shell\n      command: \"{script}\"\n"
+        ),
+    );
+    let path = |arguments: &[&str]| {
+        let mut command = scratch.command(arguments);
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        command
+    };
+    let mut run = path(&["run", "w.yaml", "--mock", "--allow-shell"]).spawn().unwrap();
+    let read =
+        |name: &str| std::fs::read_to_string(scratch.path().join(name)).unwrap_or_default().trim().to_owned();
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    while read("tool").is_empty() || read("own").is_empty() {
+        assert!(tokio::time::Instant::now() < patience, "the step has not begun");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    // A zombie that nobody has reaped yet does not run.
+    let is_alive = |pid: &str| {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    let left = [read("tool"), read("own")];
+    assert!(left.iter().all(|pid| is_alive(pid)), "nobody could end them");
+    let resumed = finish(path(&["resume", "--json"]).spawn().unwrap());
+    assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+    assert!(resumed.json()["outputs"]["a"].to_string().contains("done"));
+    assert!(!left.iter().any(|pid| is_alive(pid)), "{left:?}");
+}

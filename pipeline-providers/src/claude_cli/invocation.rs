@@ -32,12 +32,6 @@ const QUIET: [(&str, &str); 7] = [
     ("TERM", "dumb"),
 ];
 
-/// The variable that marks every process of a call.
-pub(super) const CALL_MARK: &str = "PIPELINE_AGENT_CALL";
-
-/// The variable that marks every process of a logical attempt, the same after a crash.
-const STEP_MARK: &str = "PIPELINE_AGENT_STEP";
-
 /// What the provider hands in.
 pub(super) struct Given<'a> {
     pub executable: &'a Path,
@@ -46,8 +40,6 @@ pub(super) struct Given<'a> {
     pub variables: &'a BTreeMap<String, Secret>,
     pub hook_program: &'a [String],
     pub default_model: &'a str,
-    /// A number that no other call of this process has.
-    pub call: u64,
 }
 
 /// One call, ready to be made.
@@ -60,10 +52,6 @@ pub(super) struct Invocation {
     pub servers: Vec<String>,
     /// Values that no error may show.
     pub secrets: Vec<Secret>,
-    /// `NAME=value` in the environment of every process of this call.
-    pub call_mark: String,
-    /// The same for the logical attempt: what a killed process of ours left is found by it.
-    pub step_mark: String,
 }
 
 impl Invocation {
@@ -117,20 +105,19 @@ impl Invocation {
         }
         env.extend(options.env);
         args.extend(options.flags);
-        let step = format!("{}/{}/{}", cx.run.dirs.run.display(), cx.key.path, cx.key.turn);
-        let call = format!("{}.{}", std::process::id(), given.call);
-        env.insert(STEP_MARK.to_owned(), step.clone());
-        env.insert(CALL_MARK.to_owned(), call.clone());
         let input = input(&request.messages, resumed)?;
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         Ok(Self {
-            command: Command { cwd: Some(cwd), env, ..Command::new(given.executable, args) },
+            command: Command {
+                cwd: Some(cwd),
+                env,
+                family: Some(cx.family()),
+                ..Command::new(given.executable, args)
+            },
             input,
             schema: request.output_schema.is_some(),
             servers: options.servers,
             secrets,
-            call_mark: format!("{CALL_MARK}={call}"),
-            step_mark: format!("{STEP_MARK}={step}"),
         })
     }
 }

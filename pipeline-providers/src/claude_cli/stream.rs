@@ -14,7 +14,7 @@ use futures_util::stream;
 use pipeline_core::clock::Clock;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::fact::Usage;
-use pipeline_core::process::{Running, Signal};
+use pipeline_core::process::Running;
 use pipeline_core::provider::{ModelEvent, ModelStream};
 use pipeline_core::step::StepContext;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,9 +22,8 @@ use tokio::process::ChildStdout;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::claude_cli::invocation::{CALL_MARK, Invocation};
+use crate::claude_cli::invocation::Invocation;
 use crate::claude_cli::line::{self, Init, Line};
-use crate::claude_cli::sweep;
 use crate::claude_cli::verdict::{Ended, Told};
 use crate::secret::Secret;
 
@@ -43,24 +42,10 @@ const READ: usize = 64 * 1024;
 /// How long pipes that something else still holds open are read after the CLI itself has ended.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// The process and everything it started. Dropping it kills them all.
-struct Family {
-    running: Running,
-    mark: String,
-}
-
-impl Drop for Family {
-    fn drop(&mut self) {
-        // First the CLI, so that it starts nothing more; then what it started, wherever that has moved.
-        self.running.signal(Signal::Kill);
-        sweep::kill_marked(&self.mark);
-    }
-}
-
 /// A call that is going on.
 struct Call {
-    // The order matters: pipes are closed after the family is gone.
-    family: Family,
+    // The order matters: pipes are closed after the process, and everything that it started, is gone.
+    running: Running,
     stdout: ChildStdout,
     work: Fuse<BoxFuture<'static, ()>>,
     stderr: Arc<parking_lot::Mutex<Vec<u8>>>,
@@ -105,16 +90,8 @@ pub(super) fn start(
     cx: &StepContext,
     clock: Arc<dyn Clock>,
 ) -> Result<ModelStream, StepError> {
-    // An earlier process of this program may have been killed in this attempt and not have cleaned up. The number of the
-    // attempt does not tell: a beginning that waited for its flush is not in the journal.
-    if cx.attempt > 1 {
-        sweep::kill_marked(&invocation.step_mark);
-    } else {
-        sweep::kill_orphans(&invocation.step_mark, CALL_MARK);
-    }
-    let running = invocation.command.spawn()?;
-    let mut family = Family { running, mark: invocation.call_mark };
-    let (stdin, stdout, stderr) = family.running.streams();
+    let mut running = invocation.command.spawn()?;
+    let (stdin, stdout, stderr) = running.streams();
     let (Some(mut stdin), Some(stdout), Some(mut stderr)) = (stdin, stdout, stderr) else {
         return Err(StepError::new(ErrorKind::Internal, "the agent has no pipes"));
     };
@@ -137,7 +114,7 @@ pub(super) fn start(
         }
     };
     let call = Call {
-        family,
+        running,
         stdout,
         work: async {
             tokio::join!(feed, complaints);
@@ -214,7 +191,7 @@ impl Call {
 
     async fn wait(&mut self) -> Woken {
         let linger = self.ended.as_ref().map(|(_, until)| *until);
-        let (running, work, stdout) = (&mut self.family.running, &mut self.work, &mut self.stdout);
+        let (running, work, stdout) = (&mut self.running, &mut self.work, &mut self.stdout);
         self.buffer.reserve(READ);
         tokio::select! {
             biased;
@@ -229,7 +206,7 @@ impl Call {
     /// Its output has ended; the process ends next.
     async fn wait_for_exit(&mut self) -> Result<(), StepError> {
         let deadline = self.deadline.min(Instant::now() + pipeline_core::process::GRACE);
-        let exit = with(&mut self.work, self.family.running.wait());
+        let exit = with(&mut self.work, self.running.wait());
         match tokio::time::timeout_at(deadline, exit).await {
             Ok(Ok(status)) => {
                 self.ended = Some((status, Instant::now()));

@@ -93,45 +93,31 @@ async fn n03_a_call_that_times_out_is_cancelled_or_ends_leaves_no_process() {
     }
 }
 
-/// What a killed process of ours left is found when its attempt runs again.
-/// Naive: after a crash the old agent and the new one work on the same files.
-#[tokio::test]
-async fn n08a_the_next_attempt_kills_what_the_cut_one_left() {
-    let lines = [init(), assistant("ok"), result("ok", json!({}))];
-    let fake = Fake::new(&format!("{TOOL}; sleep 300"), &lines);
-    let first = fake.attempt("leftovers", 1);
-    let stream = fake.provider().start(&asking("hi"), &first).await.unwrap();
-    while fake.file("cli").is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    // As after kill -9 of this process: nobody drops the stream.
-    std::mem::forget(stream);
-    assert!(is_alive(&fake.file("tool")) && is_alive(&fake.file("cli")));
-    std::fs::write(fake.dir.path().join("script"), "cat \"$FAKE_DIR/lines\"").unwrap();
-    let answer = fake.provider().complete(&asking("hi"), &fake.attempt("leftovers", 2)).await.unwrap();
-    assert_eq!(answer.text, "ok");
-    gone(&fake).await;
-}
-
-/// Naive: to look at the attempt's number only, which the journal may not know.
+/// Naive: to look at the attempt's number only, which the journal may not know; or at the owner's number only, which another
+/// process may have by now.
 #[tokio::test]
 async fn n08a_what_a_dead_owner_left_is_killed_and_what_a_living_one_does_is_not() {
     let lines = [init(), assistant("ok"), result("ok", json!({}))];
     let fake = Fake::new("cat >/dev/null; cat \"$FAKE_DIR/lines\"", &lines);
     let cx = fake.attempt("orphans", 1);
-    let step = format!("{}/{}/1", cx.run.dirs.run.display(), cx.key.path);
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let began = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap();
     // No process has the largest number that a pid can be.
     let start = |owner: &str| {
         let mut command = std::process::Command::new("sleep");
-        command.arg("300").env("PIPELINE_AGENT_STEP", &step).env("PIPELINE_AGENT_CALL", owner);
+        command.arg("300").env("PIPELINE_ATTEMPT", cx.family()).env("PIPELINE_CHILD", owner);
         command.spawn().unwrap()
     };
-    let mut orphan = start(&format!("{}.0", i32::MAX));
-    let mut sibling = start(&format!("{}.77", std::process::id()));
+    let own = std::process::id();
+    let mut orphan = start(&format!("{}.{began}.0", i32::MAX));
+    let mut older = start(&format!("{own}.1.0"));
+    let mut sibling = start(&format!("{own}.{began}.77"));
     fake.provider().complete(&asking("hi"), &cx).await.unwrap();
     assert!(!is_alive(&orphan.id().to_string()));
+    assert!(!is_alive(&older.id().to_string()), "its owner had our number, and is gone");
     assert!(is_alive(&sibling.id().to_string()));
     sibling.kill().unwrap();
     sibling.wait().unwrap();
     orphan.wait().unwrap();
+    older.wait().unwrap();
 }

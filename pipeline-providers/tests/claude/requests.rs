@@ -62,8 +62,8 @@ async fn its_environment_is_an_allow_list() {
         "DISABLE_TELEMETRY",
         "FAKE_DIR",
         "PATH",
-        "PIPELINE_AGENT_CALL",
-        "PIPELINE_AGENT_STEP",
+        "PIPELINE_ATTEMPT",
+        "PIPELINE_CHILD",
         "TERM",
     ];
     // What a shell sets by itself.

@@ -262,6 +262,7 @@ impl Line {
         };
         command.cwd = Some(cx.workspace.clone());
         command.env = (*cx.services.child_env).clone();
+        command.family = Some(cx.family());
         let shown = self.shown();
         let work = async {
             // Nothing else may have needed it yet.

@@ -75,7 +75,11 @@ async fn cwd_env_and_limits_reach_the_command() {
     assert_eq!(value["stdout"], "here.txt\n");
     let value = world.value("- {name: s, type: shell, command: [env], env: {A: 1, B: 'x y'}}").await;
     let lines: Vec<&str> = value["stdout"].as_str().unwrap().lines().collect();
-    assert_eq!(lines, ["A=1", "B=x y", "PATH=/usr/bin:/bin"], "and nothing of our own environment");
+    let (marks, given): (Vec<&str>, Vec<&str>) = lines
+        .into_iter()
+        .partition(|line| line.starts_with("PIPELINE_ATTEMPT=") || line.starts_with("PIPELINE_CHILD="));
+    assert_eq!(given, ["A=1", "B=x y", "PATH=/usr/bin:/bin"], "and nothing of our own environment");
+    assert_eq!(marks.len(), 2, "by which it is found wherever it goes");
     let value = world.value("- {name: s, type: shell, command: [printf, abcdef], max_output_bytes: 3}").await;
     assert_eq!(value["stdout"], "abc");
     let error = world.error("- {name: s, type: shell, command: [ls], cwd: /etc}").await;
