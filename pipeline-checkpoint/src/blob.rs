@@ -125,8 +125,14 @@ pub(crate) fn take_out(fact: &mut Fact, blobs: &mut Vec<(Hash, Vec<u8>)>) -> Res
     Ok(names)
 }
 
-/// Puts the values that `names` names back into `fact`. The error says which file is missing or damaged.
-pub(crate) fn put_back(fact: &mut Fact, names: &Names, dir: &Path) -> Result<(), StoreError> {
+/// Puts the values that `names` names back into `fact`, from files that `read` reads. The error says which one is missing or
+/// damaged.
+pub(crate) fn put_back(
+    fact: &mut Fact,
+    names: &Names,
+    dir: &Path,
+    read: impl Fn(&Path) -> Result<Option<Vec<u8>>, StoreError>,
+) -> Result<(), StoreError> {
     let mut places: BTreeMap<String, Slot<'_>> = slots(fact).into_iter().collect();
     for (pointer, hash) in names {
         let path = dir.join(hash.to_string());
@@ -136,7 +142,7 @@ pub(crate) fn put_back(fact: &mut Fact, names: &Names, dir: &Path) -> Result<(),
                 format!("a record wants it at {pointer}, where no value can be"),
             ));
         };
-        let Some(bytes) = disk::read(&path)? else {
+        let Some(bytes) = read(&path)? else {
             return Err(disk::damaged(&path, "a record names this file, and it is missing"));
         };
         if Hash::of_bytes(&bytes) != *hash {

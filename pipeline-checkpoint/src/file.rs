@@ -221,7 +221,7 @@ fn load(run: &str, dir: &Path) -> Result<Loaded, StoreError> {
     let sources = manifest::read_sources(dir, scan.head.sources)?;
     let mut records = Vec::with_capacity(scan.entries.len());
     for mut entry in scan.entries {
-        blob::put_back(&mut entry.record.fact, &entry.blobs, &dir.join(BLOBS))?;
+        blob::put_back(&mut entry.record.fact, &entry.blobs, &dir.join(BLOBS), disk::read)?;
         records.push(entry.record);
     }
     Ok(Loaded { stored: StoredRun { manifest, sources, records, pid: None }, end: scan.end, torn: scan.torn })

@@ -27,7 +27,23 @@ pub(crate) trait Sink: Send {
     fn length(&self) -> io::Result<u64>;
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()>;
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Writes a blob in full under its name, unless it is there.
+    fn place(&mut self, dir: &Path, hash: Hash, bytes: &[u8]) -> Result<(), StoreError> {
+        blob::write(dir, hash, bytes)
+    }
+
+    /// Makes the names of blobs durable.
+    fn sync_names(&mut self, dir: &Path) -> Result<(), StoreError> {
+        disk::sync_dir(dir).map_err(|error| disk::write_error(dir, &error))
+    }
 }
+
+/// What a write does, once it is its turn.
+pub(crate) type Work = Box<dyn FnOnce() -> Result<(), StoreError> + Send>;
+
+/// Who does it while the run goes on: a thread for blocking work, except where a test has time of its own.
+pub(crate) type Hand = Arc<dyn Fn(Work) -> Commit + Send + Sync>;
 
 impl Sink for File {
     fn length(&self) -> io::Result<u64> {
@@ -39,9 +55,6 @@ impl Sink for File {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        if planted(Bug::SkipFlush) {
-            return Ok(());
-        }
         self.sync_data()
     }
 }
@@ -49,6 +62,7 @@ impl Sink for File {
 /// The facts of one run, on disk.
 pub(crate) struct FileLog {
     writer: Arc<Writer>,
+    hand: Hand,
     /// Position of the next record.
     next: u64,
     pending: Vec<Record>,
@@ -106,7 +120,16 @@ impl FileLog {
         let sink = Mutex::new(Written { sink, end, buffers: Buffers::default() });
         let (queue, poison) = (Mutex::default(), Mutex::default());
         let writer = Arc::new(Writer { path, blob_dir, lock, queue, sink, poison });
-        Self { writer, next, pending: Vec::new() }
+        let path = writer.path.clone();
+        let hand: Hand = Arc::new(move |work| in_a_thread(work, path.clone()));
+        Self { writer, hand, next, pending: Vec::new() }
+    }
+
+    /// With another hand.
+    #[cfg(test)]
+    pub(crate) fn by(mut self, hand: Hand) -> Self {
+        self.hand = hand;
+        self
     }
 }
 
@@ -147,9 +170,9 @@ impl Writer {
         }
         if !blobs.is_empty() {
             for (hash, bytes) in &blobs {
-                blob::write(&self.blob_dir, *hash, bytes)?;
+                written.sink.place(&self.blob_dir, *hash, bytes)?;
             }
-            disk::sync_dir(&self.blob_dir).map_err(|error| disk::write_error(&self.blob_dir, &error))?;
+            written.sink.sync_names(&self.blob_dir)?;
         }
         let refused = |error: io::Error| disk::write_error(&self.path, &error);
         let found = written.sink.length().map_err(refused)?;
@@ -161,7 +184,8 @@ impl Writer {
         }
         let lines = &written.buffers.lines;
         written.sink.write_all(lines).map_err(refused)?;
-        match written.sink.sync() {
+        let flushed = if planted(Bug::SkipFlush) { Ok(()) } else { written.sink.sync() };
+        match flushed {
             Err(_) if planted(Bug::RetryFlush) => written.sink.sync(),
             flushed => flushed,
         }
@@ -193,27 +217,34 @@ impl RunLog for FileLog {
         Ok(records)
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the journal must not wait for a place behind the work of steps"
-    )]
     fn commit(&mut self) -> Commit {
         self.writer.queue.lock().append(&mut self.pending);
         let writer = Arc::clone(&self.writer);
-        let writing = tokio::task::spawn_blocking(move || {
+        let writing = (self.hand)(Box::new(move || {
             if planted(Bug::AckBeforeWrite) {
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
             writer.write()
-        });
+        }));
         if planted(Bug::AckBeforeWrite) {
             return Box::pin(std::future::ready(Ok(())));
         }
-        let writer = Arc::clone(&self.writer);
-        Box::pin(async move {
-            writing.await.unwrap_or_else(|error| Err(writer.refuse(format!("it was not written: {error}"))))
-        })
+        writing
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the journal must not wait for a place behind the work of steps"
+)]
+fn in_a_thread(work: Work, path: PathBuf) -> Commit {
+    let writing = tokio::task::spawn_blocking(work);
+    Box::pin(async move {
+        writing.await.unwrap_or_else(|error| {
+            let message = format!("it was not written: {error}");
+            Err(StoreError::Write { path, message })
+        })
+    })
 }
 
 fn encode(

@@ -43,6 +43,8 @@ mod snapshot;
 mod difference;
 mod tape;
 mod taped_sessions;
+#[cfg(test)]
+mod simulation;
 
 pub use file::FileStore;
 pub use line::FORMAT;

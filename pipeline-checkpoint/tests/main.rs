@@ -11,6 +11,8 @@ mod golden;
 mod growth;
 mod listing;
 mod ownership;
+#[cfg(target_os = "linux")]
+mod power;
 mod reliability;
 mod sessions;
 mod tapes;

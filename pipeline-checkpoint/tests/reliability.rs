@@ -3,15 +3,18 @@
 //! Without that command each test makes a few trials, so that it is seen to work.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Output, Stdio};
+use std::time::Duration;
 
+use pipeline_checkpoint::FileStore;
 use pipeline_core::conformance::store::{effect, one_of_each};
 use pipeline_core::conformance::trials::{Random, Trials, is_asked};
 use pipeline_core::fact::{Fact, Record};
 use pipeline_core::store::{CheckpointStore, StoreError};
 use serde_json::json;
 
-use crate::support::{Temporary, block_on, ended, write};
+use crate::support::{Temporary, block_on, child, ended, state_of_child, write};
 
 /// A run, its journal, and what was acknowledged.
 struct Whole {
@@ -188,4 +191,127 @@ fn truncated_blobs(trials: &Trials) {
             other => Err(format!("blob cut at {cut}: {other:?}")),
         });
     }
+}
+
+/// How long an owner keeps a run in these races.
+const KEPT: Duration = Duration::from_millis(3);
+
+/// Two or eight processes, started together or one after the other.
+#[test]
+fn t05_of_all_processes_that_want_a_run_one_has_it_at_a_time() {
+    if let Some(state) = state_of_child() {
+        return want(&FileStore::new(state));
+    }
+    let trials = Trials::of("T5", 12);
+    let mut random = Random::new(trials.seed());
+    let temporary = Temporary::new();
+    drop(block_on(temporary.create("run", 1)));
+    let (mut owners, mut refused, mut slowest) = (0, 0, Duration::ZERO);
+    for round in 0..trials.wanted() {
+        if !trials.go_on() {
+            break;
+        }
+        let processes: Vec<Child> = (0..[2, 8][random.below(2)])
+            .map(|_| {
+                if random.percent(30) {
+                    std::thread::sleep(Duration::from_millis(random.draw() % 8));
+                }
+                child(T5, &temporary).stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        let pids: Vec<u32> = processes.iter().map(Child::id).collect();
+        let said: Vec<Output> =
+            processes.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+        trials.make(|| {
+            let mut had = 0;
+            for output in &said {
+                let text = String::from_utf8_lossy(&output.stdout);
+                let held =
+                    text.lines().find_map(|line| line.split("held by ").nth(1)?.trim().parse::<u32>().ok());
+                match held {
+                    // Its owner may have gone before its number was read.
+                    Some(pid) if pid == 0 || pids.contains(&pid) => refused += 1,
+                    Some(pid) => {
+                        return Err(format!("round {round}: held by {pid}, which is none of {pids:?}"));
+                    }
+                    None if text.contains("had it") => had += 1,
+                    None => {
+                        let errors = String::from_utf8_lossy(&output.stderr);
+                        return Err(format!("round {round}: {text}{errors}"));
+                    }
+                }
+            }
+            owners += had;
+            if had == 0 { Err(format!("round {round}: nobody got it")) } else { whole(&temporary, round) }
+        });
+        // And when its owner is killed, the next one has it at once.
+        let took = taken_over(&temporary);
+        slowest = slowest.max(took);
+        trials.make(|| {
+            let is_soon = took < Duration::from_secs(1);
+            if is_soon { Ok(()) } else { Err(format!("round {round}: taken over after {took:?}")) }
+        });
+    }
+    trials.finish(format!(
+        "{owners} owners one after the other, {refused} refusals; taken over at most {} ms after a kill",
+        slowest.as_millis()
+    ));
+}
+
+const T5: &str = "reliability::t05_of_all_processes_that_want_a_run_one_has_it_at_a_time";
+
+/// What each process does: take the run, write into it for a moment, and say how it went.
+fn want(store: &FileStore) {
+    let mut out = std::io::stdout();
+    match block_on(store.open("run")) {
+        Ok(mut opened) => {
+            for _ in 0..3 {
+                block_on(write(&mut *opened.log, vec![effect(json!(std::process::id()))]));
+                std::thread::sleep(KEPT);
+            }
+            writeln!(out, "had it").unwrap();
+            // The one that is to be killed is told so by having its input open.
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).unwrap();
+        }
+        Err(StoreError::Held { pid, .. }) => writeln!(out, "held by {pid}").unwrap(),
+        Err(error) => writeln!(out, "{error}").unwrap(),
+    }
+}
+
+/// The journal is whole, and records of one owner stand together.
+fn whole(temporary: &Temporary, round: u64) -> Result<(), String> {
+    let read = block_on(temporary.store.read("run")).map_err(|error| format!("round {round}: {error}"))?;
+    let owners: Vec<String> = read
+        .records
+        .iter()
+        .filter_map(|record| match &record.fact {
+            Fact::EffectDone { value, .. } => Some(value.json().to_string()),
+            _ => None,
+        })
+        .collect();
+    let runs = owners.chunk_by(|a, b| a == b);
+    // Each writes three; one that was killed later wrote three as well.
+    match runs.into_iter().find(|run| run.len() % 3 != 0) {
+        None => Ok(()),
+        Some(run) => Err(format!("round {round}: {} records of {} stand together", run.len(), run[0])),
+    }
+}
+
+/// How long it takes until the run can be had after its owner was killed.
+fn taken_over(temporary: &Temporary) -> Duration {
+    let mut owner = child(T5, temporary).stdin(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let _has_it = lines.find(|line| line.contains("had it") || line.contains("held by"));
+    owner.kill().unwrap();
+    let begun = tokio::time::Instant::now();
+    while block_on(temporary.store.open("run")).is_err() {
+        if begun.elapsed() > Duration::from_secs(5) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let took = begun.elapsed();
+    owner.wait().unwrap();
+    took
 }

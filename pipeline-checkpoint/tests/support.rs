@@ -81,7 +81,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Names the state directory to the second process of a test: the test's own program, run again.
-const CHILD: &str = "PIPELINE_CHECKPOINT_TEST_CHILD";
+pub const CHILD: &str = "PIPELINE_CHECKPOINT_TEST_CHILD";
 
 /// In the second process of a test, the state directory that it is to work in.
 #[expect(clippy::disallowed_methods, reason = "how a test tells its second process what to do")]

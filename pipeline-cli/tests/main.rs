@@ -39,6 +39,14 @@ mod large;
 mod lasting;
 #[path = "process/docs.rs"]
 mod docs;
+#[cfg(target_os = "linux")]
+#[path = "process/orphans.rs"]
+mod orphans;
+#[cfg(all(target_os = "linux", feature = "jq"))]
+#[path = "process/bombs.rs"]
+mod bombs;
+#[path = "process/poison.rs"]
+mod poison;
 #[path = "process/outside.rs"]
 mod outside;
 #[path = "process/replay.rs"]
@@ -46,11 +54,11 @@ mod replay;
 #[path = "process/shapes.rs"]
 mod shapes;
 #[cfg(feature = "mock-server")]
-#[path = "process/secrets.rs"]
-mod secrets;
-#[cfg(feature = "mock-server")]
 #[path = "process/server.rs"]
 mod server;
+#[cfg(feature = "mock-server")]
+#[path = "process/secrets.rs"]
+mod secrets;
 #[cfg(feature = "mock-server")]
 #[path = "process/limits.rs"]
 mod limits;

@@ -25,7 +25,7 @@ pub enum Bug {
     ConnectTimeout,
     /// The first of the steps that a step needs is not waited for.
     ReadySet,
-    /// The sign at the place of a finding is looked at, whether there is one or not.
+    /// The sign behind the place of a finding is looked at, whether there is one or not.
     IndexBySpan,
     /// A pipeline file may be made of any number of parts.
     RaiseBudget,

@@ -182,7 +182,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // First the group, so that it starts nothing more; then what it started, wherever that has moved.
         self.signal(Signal::Kill);
-        if let Some(mark) = &self.mark {
+        if let Some(mark) = self.mark.as_ref().filter(|_| !planted(Bug::KillOnDrop)) {
             family::kill_marked(mark);
         }
     }

@@ -10,6 +10,8 @@ mod expr_fuzz;
 mod control;
 #[path = "engine/embedding.rs"]
 mod embedding;
+#[path = "engine/fan_out.rs"]
+mod fan_out;
 #[path = "engine/fuzz.rs"]
 mod fuzz;
 #[path = "engine/hazards.rs"]

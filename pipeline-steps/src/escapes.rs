@@ -9,6 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
+use pipeline_core::conformance::trials::Trials;
 use pipeline_core::error::StepError;
 use pipeline_core::step::{Step, StepOutput};
 use pipeline_core::store::OutputWriter;
@@ -143,53 +144,78 @@ async fn attempt(fx: &Fixture, with: &Value) -> Result<StepOutput, StepError> {
     tokio::time::timeout(Duration::from_secs(10), work).await.unwrap_or_else(|_| panic!("it hangs: {with}"))
 }
 
+/// One path through one use of it, in a world of its own: what one attempt does may not help the next.
+async fn escape(number: usize, index: usize) {
+    let fx = world();
+    let before = tree(&fx.outside(""));
+    let path = paths(&fx)[number].clone();
+    let with = uses(&path)[index].clone();
+    let outcome = attempt(&fx, &with).await;
+    assert_eq!(tree(&fx.outside("")), before, "something outside changed: {with}");
+    for (name, text) in tree(&fx.path("")) {
+        let is_from_outside = text.contains(SECRET) || text.contains("root:");
+        assert!(!is_from_outside, "{name} was read from outside by {with}");
+    }
+    if let Ok(output) = outcome {
+        let is_from_outside = output.value.to_string().contains("deep.csv") && path.contains("to_");
+        assert!(!is_from_outside, "{with}: {}", output.value);
+    }
+}
+
+/// A file of an output under that name.
+async fn escaping_output(number: usize) {
+    let fx = world();
+    let before = tree(&fx.outside(""));
+    let path = paths(&fx)[number].clone();
+    let run = fx.context().run;
+    let written = tokio::time::timeout(Duration::from_secs(10), OutputFiles.write(&run, &path, "mine")).await;
+    if let Ok(target) = written.expect("it hangs") {
+        assert!(target.starts_with(fx.path("outputs")), "{path} became {}", target.display());
+    }
+    assert_eq!(tree(&fx.outside("")), before, "{path} was written outside");
+}
+
 /// Naive: paths joined and compared as text, and opened by name.
 #[tokio::test]
-async fn x13_no_path_leaves_its_root_whatever_uses_it() {
-    let before = tree(&world().outside(""));
-    let mut attempts = 0;
-    for number in 0..paths(&world()).len() {
-        for index in 0..uses("").len() {
-            // A world of its own: what one attempt does may not help the next.
-            let fx = world();
-            let path = paths(&fx)[number].clone();
-            let with = uses(&path)[index].clone();
-            let outcome = attempt(&fx, &with).await;
-            attempts += 1;
-            let texts =
-                |all: Vec<(String, String)>| all.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
-            assert_eq!(
-                texts(tree(&fx.outside(""))),
-                texts(before.clone()),
-                "something outside changed: {with}"
-            );
-            for (name, text) in tree(&fx.path("")) {
-                assert!(
-                    !text.contains(SECRET) && !text.contains("root:"),
-                    "{name} was read from outside by {with}"
-                );
-            }
-            if let Ok(output) = outcome {
-                assert!(
-                    !output.value.to_string().contains("deep.csv") || !path.contains("to_"),
-                    "{with}: {}",
-                    output.value
-                );
-            }
+async fn x13_t12_no_path_leaves_its_root_whatever_uses_it() {
+    let trials = Trials::of("T12", 400);
+    let (paths, uses) = (paths(&world()), uses(""));
+    for (number, path) in paths.iter().enumerate() {
+        for index in 0..uses.len() {
+            trials.try_while(path, escape(number, index)).await;
         }
-        let fx = world();
-        let path = paths(&fx)[number].clone();
-        let run = fx.context().run;
-        let written =
-            tokio::time::timeout(Duration::from_secs(10), OutputFiles.write(&run, &path, "mine")).await;
-        attempts += 1;
-        if let Ok(target) = written.expect("it hangs") {
-            assert!(target.starts_with(fx.path("outputs")), "{path} became {}", target.display());
-        }
-        let names: Vec<String> = tree(&fx.outside("")).into_iter().map(|(_, text)| text).collect();
-        assert!(!names.contains(&"mine".to_owned()), "{path} was written outside");
+        trials.try_while(path, escaping_output(number)).await;
     }
-    assert!(attempts >= 200, "only {attempts} attempts");
+    let fx = world();
+    let attacker = Swapping::begin(&fx);
+    let mut good = 0;
+    for attempt in 0..trials.wanted() {
+        trials.try_while(&format!("swapped, attempt {attempt}"), swapped(&fx, &mut good)).await;
+    }
+    let swaps = attacker.end();
+    trials.try_out("swapped", || {
+        assert!(swaps > 100 && good > 0, "both sides did something: {swaps} swaps, {good} good reads");
+        assert_eq!(tree(&fx.outside("dir")).len(), 1, "nothing was written outside");
+    });
+    let wanted = trials.wanted();
+    trials.finish(format!(
+        "{} paths in {} uses each: nothing outside read or written; {swaps} swaps of a folder for a link during {} reads and writes",
+        paths.len(),
+        uses.len() + 1,
+        wanted * 2,
+    ));
+}
+
+/// A read and a write through the folder that is being swapped.
+async fn swapped(fx: &Fixture, good: &mut usize) {
+    let read =
+        json!({"operation": "copy", "source": "workspace/swap/deep.csv", "destination": "workspace/got"});
+    if attempt(fx, &read).await.is_ok() {
+        *good += 1;
+        assert_eq!(std::fs::read_to_string(fx.path("workspace/got")).unwrap(), "fine");
+    }
+    let write = json!({"operation": "copy", "source": "workspace/in/fine.csv", "destination": "workspace/swap/deep2.csv"});
+    let _refused_or_inside = attempt(fx, &write).await;
 }
 
 /// Somebody who swaps `workspace/swap` between a directory inside and one outside, as fast as they can.
@@ -227,26 +253,6 @@ impl Swapping {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         self.thread.join().unwrap()
     }
-}
-
-/// Naive: the path is checked, and then opened by its name again.
-#[tokio::test]
-async fn x13_a_directory_swapped_for_a_link_between_check_and_use_leads_nowhere() {
-    let fx = world();
-    let attacker = Swapping::begin(&fx);
-    let mut good = 0;
-    for _ in 0..400 {
-        let read =
-            json!({"operation": "copy", "source": "workspace/swap/deep.csv", "destination": "workspace/got"});
-        if attempt(&fx, &read).await.is_ok() {
-            good += 1;
-            assert_eq!(std::fs::read_to_string(fx.path("workspace/got")).unwrap(), "fine");
-        }
-        let write = json!({"operation": "copy", "source": "workspace/in/fine.csv", "destination": "workspace/swap/deep2.csv"});
-        let _refused_or_inside = attempt(&fx, &write).await;
-    }
-    assert!(attacker.end() > 100 && good > 0, "both sides did something");
-    assert_eq!(tree(&fx.outside("dir")).len(), 1, "nothing was written outside");
 }
 
 /// Every form in which a part of a prompt names files.

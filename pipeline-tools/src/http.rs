@@ -228,6 +228,8 @@ fn whole(error: &reqwest::Error) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+    use pipeline_core::conformance::trials::Trials;
+
     use super::*;
 
     fn may(network: &[&str]) -> Permissions {
@@ -236,7 +238,8 @@ mod tests {
 
     /// Naive: a list of forbidden texts. An address has many spellings, and a name may lead anywhere.
     #[tokio::test]
-    async fn no_spelling_of_a_near_address_is_fetched_although_every_host_is_listed() {
+    async fn t14_no_spelling_of_a_near_address_is_fetched_although_every_host_is_listed() {
+        let trials = Trials::of("T14", 1);
         let urls = [
             "http://127.0.0.1/",
             "http://127.1/",
@@ -295,12 +298,24 @@ mod tests {
             "http://LOCALHOST./",
         ];
         assert!(urls.len() >= 40);
-        for url in urls {
-            let error = get(url, &may(&["*"])).await.err().unwrap_or_else(|| panic!("{url} was fetched"));
-            let told = error.to_string();
-            let is_refused = error.kind == ErrorKind::Denied || told.contains("is not listed by name");
-            assert!(is_refused || told.contains("lookup"), "{url}: {told}");
+        // Whoever connects after all is counted, under a name of this machine.
+        let (port, connections) = counted().await;
+        let near = [format!("http://localhost:{port}/"), format!("http://LOCALHOST.:{port}/")];
+        for url in urls.into_iter().chain(near.iter().map(String::as_str)) {
+            trials
+                .try_while(url, async {
+                    let error =
+                        get(url, &may(&["*"])).await.err().unwrap_or_else(|| panic!("it was fetched"));
+                    let told = error.to_string();
+                    let is_refused =
+                        error.kind == ErrorKind::Denied || told.contains("is not listed by name");
+                    assert!(is_refused || told.contains("lookup"), "{told}");
+                })
+                .await;
         }
+        let connections = connections.load(std::sync::atomic::Ordering::SeqCst);
+        trials.try_out("a server of this machine", || assert_eq!(connections, 0, "connections"));
+        trials.finish(format!("{} spellings of near addresses, other schemes and names that lead here: {connections} connections", urls.len() + 2));
     }
 
     #[test]
@@ -326,6 +341,21 @@ mod tests {
         for text in ["8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450::1"] {
             assert!(is_public(text.parse().unwrap()), "{text}");
         }
+    }
+
+    /// A port of this machine, and how often somebody has connected to it.
+    async fn counted() -> (u16, Arc<std::sync::atomic::AtomicUsize>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        #[expect(clippy::disallowed_methods, reason = "a server of the test")]
+        tokio::spawn(async move {
+            while listener.accept().await.is_ok() {
+                counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+        });
+        (port, count)
     }
 
     async fn server(answer: &'static [u8]) -> String {

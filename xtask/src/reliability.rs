@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::clock::timed;
 use crate::repo::Repo;
 use crate::report::{self, Verdict, row};
-use crate::scorecard::{TESTS, Test};
+use crate::scorecard::{Needs, Part, TESTS, Test};
 
 /// What is in every line with a figure.
 const MARK: &str = "reliability: {";
@@ -67,28 +67,59 @@ struct Row {
     controls: Vec<(&'static str, bool, String)>,
 }
 
+/// Most trials that a test makes to find a bug.
+const SEARCH: u32 = 2_000;
+
 /// Makes all tests, with their controls.
 pub fn run(repo: &Repo, options: &Options) -> Result<Verdict> {
     let wanted = chosen(&options.only)?;
-    let (builds, took) = timed(|| build(repo, &[]));
-    let plain = builds?;
+    let (builds, took) = timed(|| -> Result<(Build, Build)> {
+        let fast = wanted.iter().any(|test| test.parts.iter().any(|part| part.needs == Needs::Speed));
+        let fast = if fast { build(repo, SIMULATION)? } else { Build(BTreeMap::new()) };
+        Ok((build(repo, WORKSPACE)?, fast))
+    });
+    let (plain, fast) = builds?;
     report::line(format!("built the tests in {:.0} s", took.as_secs_f64()))?;
     let mut rows = Vec::new();
     for test in wanted {
         let trials = if options.full { test.full } else { test.quick };
-        let (outcome, took) = timed(|| start(repo, &plain, test, trials, options.seed, None));
+        let builds = |part: &Part| if part.needs == Needs::Speed { &fast } else { &plain };
+        let (outcome, took) = timed(|| -> Result<Outcome> {
+            let told = |part| start(repo, builds(part), test, part, trials, options.seed, None);
+            Ok(together(test.parts.iter().map(told).collect::<Result<_>>()?))
+        });
         let row = Row { test, outcome: outcome?, took, controls: Vec::new() };
         report::line(told(&row))?;
         rows.push(row);
     }
     // The builds share a folder, so that only the crates of this workspace are compiled twice; what `cargo build` leaves
     // in its place is put back at the end.
-    let (planted, took) = timed(|| build(repo, &["--features", FEATURE]));
+    let (planted, took) = timed(|| build(repo, &[WORKSPACE, &["--features", FEATURE]].concat()));
     report::line(format!("built them with bugs to plant in {:.0} s", took.as_secs_f64()))?;
     let controlled = planted.and_then(|planted| control(repo, &planted, &mut rows, options.seed));
-    build(repo, &[])?;
+    build(repo, WORKSPACE)?;
     controlled?;
     finish(repo, options, &rows)
+}
+
+/// What the parts of a test told, as one.
+fn together(outcomes: Vec<Outcome>) -> Outcome {
+    let mut all: Option<Value> = None;
+    for outcome in outcomes {
+        let Outcome::Told(told) = outcome else { return outcome };
+        all = Some(match all {
+            None => told,
+            Some(mut all) => {
+                for key in ["trials", "failures"] {
+                    all[key] = json!(all[key].as_u64().unwrap_or(0) + told[key].as_u64().unwrap_or(0));
+                }
+                let text = |told: &Value| told["figure"].as_str().unwrap_or_default().to_owned();
+                all["figure"] = json!(format!("{}; {}", text(&all), text(&told)));
+                all
+            }
+        });
+    }
+    all.map_or_else(|| Outcome::Broken("it has no parts".to_owned()), Outcome::Told)
 }
 
 /// The tests of those ids.
@@ -100,12 +131,17 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Test>> {
     Ok(TESTS.iter().filter(|test| only.is_empty() || only.iter().any(|id| id == test.id)).collect())
 }
 
-/// Builds the tests of the whole workspace: with the features that `cargo test --workspace` has, so that nothing which that has
-/// built is built again.
-fn build(repo: &Repo, features: &[&str]) -> Result<Build> {
-    let mut args =
-        vec!["test", "--quiet", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"];
-    args.extend(features);
+/// The tests of the whole workspace: with the features that `cargo test --workspace` has, so that nothing which that has built is
+/// built again.
+const WORKSPACE: &[&str] = &["--workspace"];
+
+/// The simulation, which makes as many runs as it has time for.
+const SIMULATION: &[&str] = &["--package", "pipeline-checkpoint", "--lib", "--profile", "simulation"];
+
+/// Builds tests.
+fn build(repo: &Repo, what: &[&str]) -> Result<Build> {
+    let mut args = vec!["test", "--quiet", "--no-run", "--message-format", "json-render-diagnostics"];
+    args.extend(what);
     let mut found = BTreeMap::new();
     for line in repo.output("cargo", &args)?.lines() {
         let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
@@ -125,30 +161,31 @@ fn build(repo: &Repo, features: &[&str]) -> Result<Build> {
     Ok(Build(found))
 }
 
-/// Starts one test and reads what it tells.
+/// Starts one part of a test and reads what it tells.
 fn start(
     repo: &Repo,
     build: &Build,
     test: &Test,
+    part: &Part,
     trials: u32,
     seed: u32,
     bug: Option<&str>,
 ) -> Result<Outcome> {
-    let key = (test.package.to_owned(), test.target.to_owned());
-    let program = build.0.get(&key).with_context(|| format!("no tests of {} were built", test.package))?;
+    let key = (part.package.to_owned(), part.target.to_owned());
+    let program = build.0.get(&key).with_context(|| format!("no tests of {} were built", part.package))?;
     let mut command = Command::new(program);
-    command.args(["--exact", test.name, "--nocapture", "--test-threads", "1"]);
+    command.args(["--exact", part.name, "--nocapture", "--test-threads", "1"]);
     command.env("RELIABILITY_TRIALS", trials.to_string()).env("RELIABILITY_SEED", seed.to_string());
     command.env_remove(BUG).envs(bug.map(|bug| (BUG, bug)));
-    if test.in_memory && Path::new("/dev/shm").is_dir() {
+    if part.needs != Needs::Disk && Path::new("/dev/shm").is_dir() {
         // What is tested is the program and not the disk, and thousands of flushes take their time.
         command.env("TMPDIR", "/dev/shm");
     }
     let output = command
-        .current_dir(repo.root().join(test.package))
+        .current_dir(repo.root().join(part.package))
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("cannot start the tests of {}", test.package))?;
+        .with_context(|| format!("cannot start the tests of {}", part.package))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().find_map(|line| line.find(MARK).map(|at| &line[at + MARK.len() - 1..]));
     let told: Option<Value> = line.and_then(|json| serde_json::from_str(json).ok());
@@ -182,7 +219,17 @@ fn control(repo: &Repo, planted: &Build, rows: &mut [Row], seed: u32) -> Result<
             continue;
         }
         for bug in row.test.bugs {
-            let (outcome, took) = timed(|| start(repo, planted, row.test, row.test.quick, seed, Some(bug)));
+            let trials = row.test.quick.min(SEARCH);
+            let (outcome, took) = timed(|| -> Result<Outcome> {
+                let mut outcome = Outcome::Broken("it has no parts".to_owned());
+                for part in row.test.parts {
+                    outcome = start(repo, planted, row.test, part, trials, seed, Some(bug))?;
+                    if matches!(&outcome, Outcome::Told(told) if told["failures"] != 0) {
+                        break;
+                    }
+                }
+                Ok(outcome)
+            });
             let (is_found, words) = match outcome? {
                 Outcome::Told(told) if told["failures"] != 0 => {
                     (true, format!("{bug}: found in {} of {} trials", told["failures"], told["trials"]))
@@ -325,7 +372,9 @@ mod tests {
             assert!(!test.bugs.is_empty(), "{} has no control", test.id);
             assert!(TESTS[..at].iter().all(|other| other.id != test.id), "{} is there twice", test.id);
             let number = format!("t{:0>2}_", &test.id[1..]);
-            assert!(test.name.contains(&number), "{} is called {}", test.id, test.name);
+            for part in test.parts {
+                assert!(part.name.contains(&number), "{} is called {}", test.id, part.name);
+            }
         }
     }
 

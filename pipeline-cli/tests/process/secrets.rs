@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use pipeline_core::conformance::trials::Trials;
+
 use super::support::{Ended, Scratch, finish};
 
 /// Four secrets whose names sound like nothing.
@@ -176,4 +178,85 @@ fn a_secret_that_expressions_read_is_kept_nowhere_and_read_again() {
             assert!(!text.contains(TOKEN), "{}", path.display());
         }
     }
+}
+
+/// One run with everything told that can be told; under strace, where it is there, every byte that is written to anything but
+/// a socket. Gives the bytes seen, and how often a secret went into a socket.
+fn watched(address: &str, number: u64) -> Result<(usize, usize), String> {
+    let scratch = Scratch::new();
+    scratch.write("leaky.yaml", &FILE.replace("BASE", address));
+    let log = scratch.path().join("strace.log");
+    let arguments = match number % 3 {
+        0 => vec!["run", "leaky.yaml", "--yes", "--record", "tape", "--events", "-v", "--log", "trace"],
+        1 => vec!["run", "leaky.yaml", "--yes", "--json", "--log", "trace", "--log-file", "all.log"],
+        _ => vec!["run", "leaky.yaml", "--yes", "-vv"],
+    };
+    let has_strace = std::process::Command::new("strace").arg("-V").output().is_ok();
+    let mut command = if has_strace {
+        let mut command = std::process::Command::new("strace");
+        command.args(["-f", "-b", "execve", "-qq", "--seccomp-bpf", "-yy", "-s", "10000000", "-o"]).arg(&log);
+        command.args([
+            "-e",
+            "trace=write,pwrite64,writev,pwritev,sendto,sendmsg",
+            env!("CARGO_BIN_EXE_pipeline"),
+        ]);
+        command.args(&arguments).current_dir(scratch.path()).env_clear().envs(super::support::handed_on());
+        command.stdin(std::process::Stdio::null());
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command
+    } else {
+        scratch.command(&arguments)
+    };
+    let ended = finish(command.envs(GIVEN).env("PATH", "/usr/bin:/bin").spawn().unwrap());
+    if ended.code != Some(1) {
+        return Err(format!("run {number} ended with {:?}: {}", ended.code, ended.stderr));
+    }
+    let written = std::fs::read_to_string(&log).unwrap_or_default();
+    let _ = std::fs::remove_file(&log);
+    let (sent, kept): (Vec<&str>, Vec<&str>) = written.lines().partition(|line| line.contains("<TCP"));
+    let seen = sent.iter().filter(|line| leaks(line).is_some()).count();
+    for text in kept.into_iter().chain([ended.stdout.as_str(), ended.stderr.as_str()]) {
+        if let Some(name) = leaks(text) {
+            let start: String = text.chars().take(120).collect();
+            return Err(format!("run {number}: {name} was written: {start}"));
+        }
+    }
+    let mut left = vec![scratch.path().to_owned()];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if let Some(name) = leaks(&String::from_utf8_lossy(&std::fs::read(&path).unwrap())) {
+            return Err(format!("run {number}: {name} is in {}", path.display()));
+        }
+    }
+    if has_strace && seen == 0 {
+        return Err(format!("run {number}: no secret went to the service: the test does not see"));
+    }
+    Ok((written.len() + ended.stdout.len() + ended.stderr.len(), seen))
+}
+
+/// Naive: what is sent is logged, for whoever looks for a fault.
+#[test]
+fn t13_no_secret_is_in_any_byte_that_is_written() {
+    let trials = Trials::of("T13", 3);
+    let says: Vec<&str> = GIVEN.iter().map(|(_, value)| *value).collect();
+    let rules = format!(
+        "rules:\n  - {{match: {{prompt_contains: refuse}}, error: {{kind: invalid, message: 'who is {0}'}}}}\n  - {{text: 'you are {0}'}}\n",
+        says.join(" and ")
+    );
+    let server = super::server::Server::start(&rules, &[]);
+    let (mut bytes, mut sent) = (0, 0);
+    for number in 0..trials.wanted() {
+        if trials.go_on() {
+            trials.count(watched(&server.address, number).map(|(more, seen)| {
+                bytes += more;
+                sent += seen;
+            }));
+        }
+    }
+    trials.finish(format!(
+        "{} secrets in headers, keys, tools and servers, echoed back: in none of {} KiB written, nor in any file; {sent} times in the socket where they belong",
+        GIVEN.len(),
+        bytes >> 10,
+    ));
 }

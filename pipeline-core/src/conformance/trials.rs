@@ -4,14 +4,17 @@
 //! `cargo xtask reliability` collects; and [`Random`]. Without that command a test makes its own small number of trials.
 //! Must not know what is tried.
 
+use std::any::Any;
 use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use serde_json::json;
 
 /// So many failures prove enough.
-const ENOUGH: usize = 20;
+const ENOUGH: usize = 5;
 
 /// The trials of one test. They may be made by many threads.
 pub struct Trials {
@@ -48,6 +51,18 @@ impl Trials {
     /// Makes one trial; an error says what went wrong, and how to see it again.
     pub fn make(&self, trial: impl FnOnce() -> Result<(), String>) {
         self.count(trial());
+    }
+
+    /// Makes one trial that fails by panicking.
+    pub fn try_out(&self, name: &str, trial: impl FnOnce()) {
+        let outcome = catch_unwind(AssertUnwindSafe(trial));
+        self.count(outcome.map_err(|panic| format!("{name}: {}", words_of(&*panic))));
+    }
+
+    /// The same, where it waits for something.
+    pub async fn try_while(&self, name: &str, trial: impl Future<Output = ()>) {
+        let outcome = AssertUnwindSafe(trial).catch_unwind().await;
+        self.count(outcome.map_err(|panic| format!("{name}: {}", words_of(&*panic))));
     }
 
     /// Counts a trial that was made.
@@ -89,6 +104,12 @@ impl Trials {
         }
         assert!(failures.is_empty(), "{} of {made} trials of {} failed:{shown}", failures.len(), self.id);
     }
+}
+
+/// What a panic says.
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let owned = panic.downcast_ref::<String>().cloned();
+    owned.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned())).unwrap_or_default()
 }
 
 /// Says loudly that a test cannot be made on this machine, and why.

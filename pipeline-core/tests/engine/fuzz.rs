@@ -1,5 +1,6 @@
 //! A seeded mutator over parsing and compiling: any text gives a plan or findings, never a panic or a hang.
 
+use pipeline_core::conformance::trials::Trials;
 use pipeline_core::plan::{CompileOptions, compile};
 use pipeline_core::source::{MemorySources, SourceRef};
 
@@ -105,21 +106,25 @@ pub(super) fn mutate(text: &str, random: &mut Random) -> String {
 
 /// Naive: one finding at a time, and a panic on what nobody thought of.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a longer run is asked for by FUZZ_ROUNDS")]
-fn any_text_gives_a_plan_or_findings() {
+fn t10_any_text_gives_a_plan_or_findings() {
+    let trials = Trials::of("T10", 6_000);
     let catalog = World::default().catalog();
     let root = SourceRef::Path("t.yaml".to_owned());
     let options = CompileOptions::default();
-    let rounds: usize = std::env::var("FUZZ_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(6_000);
-    let mut random = Random(0x5eed_1234_9876_abcd);
+    let rounds = usize::try_from(trials.wanted()).unwrap();
+    let mut random = Random(0x5eed_1234_9876_abcd ^ trials.seed());
     let mut plans = 0;
     for round in 0..rounds {
         let text = mutate(SEEDS[round % SEEDS.len()], &mut random);
         let sources = MemorySources::default().with("t.yaml", text.clone());
-        match compile(&sources, &root, &catalog, &options) {
-            Ok(_) => plans += 1,
-            Err(findings) => assert!(!findings.is_empty(), "refused without a word: {text}"),
+        if !trials.go_on() {
+            break;
         }
+        trials.try_out(&text, || match compile(&sources, &root, &catalog, &options) {
+            Ok(_) => plans += 1,
+            Err(findings) => assert!(!findings.is_empty(), "refused without a word"),
+        });
     }
-    assert!(plans > rounds / 100, "hardly anything compiles: the mutator proves nothing");
+    assert!(!trials.go_on() || plans > rounds / 100, "hardly anything compiles: the mutator proves nothing");
+    trials.finish(format!("{rounds} mutants of pipeline files: a plan or findings each, {plans} plans"));
 }

@@ -1,5 +1,6 @@
 //! Mutated expressions and templates, from the parser to the rendered text: no panic, no hang, and every error has words.
 
+use pipeline_core::conformance::trials::Trials;
 use pipeline_core::expr::{Expr, ExprError, Template};
 use pipeline_core::value::Value;
 
@@ -28,28 +29,28 @@ fn check(text: &str, outcome: Result<Value, ExprError>) -> bool {
 
 /// Naive: a parser that recurses on every sign, and functions without a price.
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a longer run is asked for by FUZZ_ROUNDS; a hang is seen by the clock"
-)]
-fn any_text_gives_a_value_or_an_error() {
+#[expect(clippy::disallowed_methods, reason = "a hang is seen by the clock")]
+fn t10_any_text_gives_a_value_or_an_error() {
+    let trials = Trials::of("T10", 50_000);
     let names = Context::of_cases();
     let seeds = seeds();
-    let rounds: usize = std::env::var("FUZZ_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
-    let mut random = Random::new(0x1a96_5eed_0000_cafe);
+    let rounds = usize::try_from(trials.wanted()).unwrap();
+    let mut random = Random::new(0x1a96_5eed_0000_cafe ^ trials.seed());
     let (mut values, mut slowest) = (0, std::time::Duration::ZERO);
     for round in 0..rounds {
         let text = mutate(&seeds[round % seeds.len()], &mut random);
         let begun = std::time::Instant::now();
-        if text.contains("{{") || text.contains("{%") {
-            let outcome = Template::compile(&text, &["my-step"]).and_then(|t| t.render(&names));
+        trials.try_out(&text, || {
+            let outcome = if text.contains("{{") || text.contains("{%") {
+                Template::compile(&text, &["my-step"]).and_then(|t| t.render(&names))
+            } else {
+                Expr::compile(&text, &["my-step"]).and_then(|e| e.eval(&names))
+            };
             values += usize::from(check(&text, outcome));
-        } else {
-            let outcome = Expr::compile(&text, &["my-step"]).and_then(|e| e.eval(&names));
-            values += usize::from(check(&text, outcome));
-        }
+        });
         slowest = slowest.max(begun.elapsed());
     }
     assert!(values > rounds / 20, "hardly anything has a value: the mutator proves nothing");
-    assert!(slowest < std::time::Duration::from_secs(5), "a text took {slowest:?}");
+    trials.try_out("the slowest", || assert!(slowest.as_secs() < 5, "it took {slowest:?}"));
+    trials.finish(format!("{rounds} mutants of templates and conditions: a value or an error with its place, {values} values, slowest {} ms", slowest.as_millis()));
 }

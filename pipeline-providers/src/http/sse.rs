@@ -138,7 +138,55 @@ impl Events {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use pipeline_core::conformance::trials::{Random, Trials};
+
     use super::*;
+
+    /// Naive: a buffer that is cut by positions of the piece before.
+    #[test]
+    fn t10_any_bytes_in_any_pieces_give_the_same_events() {
+        const PARTS: [&[u8]; 12] = [
+            b"data: x\n",
+            b"data:",
+            b"event: e\r\n",
+            b"\n",
+            b"\r\n",
+            b"\r",
+            b": c\n",
+            b"data: \xff\n",
+            b"id: 1\n",
+            b"\xef\xbb\xbf",
+            b"data: {\"a\": 1}\n\n",
+            b"retry: 5\n",
+        ];
+        let trials = Trials::of("T10", 5_000);
+        let mut random = Random::new(trials.seed());
+        let events = |pieces: &[&[u8]]| -> (Vec<Event>, Option<Broken>) {
+            let (mut reader, mut all) = (Events::new(100), Vec::new());
+            for piece in pieces {
+                reader.push(piece);
+                loop {
+                    match reader.next() {
+                        Ok(Some(event)) => all.push(event),
+                        Ok(None) => break,
+                        Err(broken) => return (all, Some(broken)),
+                    }
+                }
+            }
+            (all, None)
+        };
+        for _ in 0..trials.wanted() {
+            let bytes: Vec<u8> =
+                (0..random.below(30)).flat_map(|_| PARTS[random.below(PARTS.len())].to_vec()).collect();
+            let size = 1 + random.below(9);
+            trials.try_out(&format!("{bytes:?} in pieces of {size}"), || {
+                let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
+                assert_eq!(events(&pieces), events(&[&bytes]));
+            });
+        }
+        let wanted = trials.wanted();
+        trials.finish(format!("{wanted} streams of events, in pieces and at once: the same events"));
+    }
 
     fn read(pieces: &[&[u8]]) -> Vec<(String, String)> {
         let mut events = Events::new(1000);

@@ -4,17 +4,19 @@
 //! A row is a member of [`Row`], a provider one of [`Vendor`], and every `match` over them is complete: what is added
 //! to either does not compile before each of its cells says what is told.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use pipeline_core::conformance::trials::Trials;
 use pipeline_core::error::ErrorKind::*;
 use pipeline_core::error::StepError;
 use pipeline_core::provider::{ModelAnswer, ModelEvent, Provider, ProviderLimits};
 use pipeline_providers::{HttpProvider, Transport};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::support::{Does, KEY, Raw, over};
@@ -512,8 +514,16 @@ async fn prove(transport: Arc<Transport>, row: Row, form: Form, vendor: Vendor, 
     }
 }
 
+/// What a cell that failed says.
+fn told(error: JoinError) -> String {
+    match error.try_into_panic().map(<Box<dyn Any + Send>>::downcast::<String>) {
+        Ok(Ok(words)) => *words,
+        _ => "a cell ended without a word".to_owned(),
+    }
+}
+
 /// All cells of the rows that `takes`, so many at once.
-async fn prove_all(takes: impl Fn(Row) -> bool, ways: &[Way], at_once: usize) {
+async fn prove_all(trials: &Trials, takes: impl Fn(Row) -> bool, ways: &[Way], at_once: usize) {
     let mut cells = Vec::new();
     for &row in Row::ALL.iter().filter(|row| takes(**row)) {
         assert!(!row.forms().is_empty(), "{row:?} has no cell");
@@ -527,26 +537,34 @@ async fn prove_all(takes: impl Fn(Row) -> bool, ways: &[Way], at_once: usize) {
     let mut running = JoinSet::new();
     for (row, form, vendor, way) in cells {
         if running.len() >= at_once {
-            running.join_next().await.unwrap().unwrap();
+            trials.count(running.join_next().await.unwrap().map_err(told));
+        }
+        if !trials.go_on() {
+            break;
         }
         running.spawn(prove(Arc::clone(&transport), row, form, vendor, way));
     }
     while let Some(ended) = running.join_next().await {
-        ended.unwrap();
+        trials.count(ended.map_err(told));
     }
 }
 
 /// Naive: a client that panics, hangs or takes half an answer for a whole one when a service misbehaves.
 /// Figure: 20 faults, three kinds of service, whole answers and streams.
 #[tokio::test(flavor = "multi_thread")]
-async fn n04_every_fault_of_every_provider_is_told_by_its_kind() {
+async fn n04_t08_every_fault_of_every_provider_is_told_by_its_kind() {
+    let trials = Trials::of("T8", 1);
     let ways = [Way::Answer, Way::Events];
-    prove_all(|row| !row.is_flood() && !row.is_race(), &ways, 48).await;
-    prove_all(Row::is_race, &ways, 24).await;
+    prove_all(&trials, |row| !row.is_flood() && !row.is_race(), &ways, 48).await;
+    prove_all(&trials, Row::is_race, &ways, 24).await;
+    let rows = Row::ALL.iter().filter(|row| !row.is_flood()).count();
+    trials.finish(format!("{rows} faults of {} services, as a whole and as a stream: one error of its kind each, one request, in time", Vendor::ALL.len()));
 }
 
 /// Naive: what comes is read to its end before anybody looks at it.
 #[tokio::test(flavor = "multi_thread")]
-async fn n19c_no_answer_without_end_is_read_beyond_its_limit() {
-    prove_all(Row::is_flood, &[Way::Answer], 3).await;
+async fn n19c_t08_no_answer_without_end_is_read_beyond_its_limit() {
+    let trials = Trials::of("T8", 1);
+    prove_all(&trials, Row::is_flood, &[Way::Answer], 3).await;
+    trials.finish("answers without end: each is left at its limit");
 }

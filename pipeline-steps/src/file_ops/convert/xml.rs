@@ -230,6 +230,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
     use super::*;
+    use pipeline_core::conformance::trials::{Random, Trials};
     use serde_json::json;
 
     #[test]
@@ -237,6 +238,38 @@ mod tests {
         let text = "<?xml version='1.0'?><!-- c --><r a='1 &amp; 2'><x>one</x><x>t&lt;o &#65;<![CDATA[<raw>]]></x><y/>tail</r>";
         let expected = json!({"r": {"@a": "1 & 2", "x": ["one", "t<o A<raw>"], "y": "", "#text": "tail"}});
         assert_eq!(read(text).unwrap(), expected);
+    }
+
+    /// Naive: a reader that trusts its positions.
+    #[test]
+    fn t10_any_document_gives_a_value_or_an_error() {
+        let trials = Trials::of("T10", 5_000);
+        let mut random = Random::new(trials.seed());
+        let seed =
+            b"<?xml version='1.0'?><!-- c --><r a='1 &amp; 2'><x>one</x><y/>t&#65;<![CDATA[<raw>]]></r>";
+        let signs = b"<>/!?[]&;#'\"= x\xc3\xff\0-";
+        for _ in 0..trials.wanted() {
+            let mut bytes = seed.to_vec();
+            for _ in 0..=random.below(5) {
+                let at = random.below(bytes.len());
+                match random.below(3) {
+                    0 => drop(bytes.drain(at..(at + random.below(9)).min(bytes.len()))),
+                    1 => bytes.insert(at, signs[random.below(signs.len())]),
+                    _ => bytes.extend_from_within(at..),
+                }
+                if bytes.is_empty() {
+                    bytes.push(b'<');
+                }
+            }
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            trials.try_out(&text, || {
+                if let Err(error) = read(&text) {
+                    assert!(!error.message.is_empty(), "refused without a word");
+                }
+            });
+        }
+        let wanted = trials.wanted();
+        trials.finish(format!("{wanted} mutants of XML: a value or an error"));
     }
 
     /// Naive: entities are expanded, and nesting is followed down to the end of the stack.

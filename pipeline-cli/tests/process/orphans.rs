@@ -1,0 +1,169 @@
+//! T7 of `cargo xtask reliability`: stopped in any way, a run leaves no process, and can be resumed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pipeline_core::conformance::trials::{Random, Trials};
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use super::crash::{check_journal, signal_if_alive, wait_for};
+use super::support::{Scratch, finish, signal};
+
+/// Children that do not want to go: deaf to SIGTERM, in the background, twice removed, with the pipes held open. They go at
+/// once when the file `$1` is there.
+const SCRIPT: &str = r#"[ -e "$1" ] && exit 0; trap "" TERM INT HUP; sleep $0 & (sleep $0 &); (sh -c "trap '' TERM; sleep $0; :" &); setsid sleep $0 & sleep $0"#;
+
+/// Processes of one step that have the mark in their command line, and are not the step's own shells.
+const EACH: usize = 5;
+
+fn file(mark: &str, go: &str) -> String {
+    format!(
+        "workflow:
+  name: stopped
+  permissions: {{shell: [sh]}}
+  steps:
+    - name: all
+      type: parallel
+      steps:
+        - {{name: a, type: shell, command: [sh, -c, '{script}', '{mark}', '{go}']}}
+        - {{name: b, type: shell, command: [sh, -c, '{script}', '{mark}', '{go}']}}
+",
+        script = SCRIPT.replace('\'', "''"),
+    )
+}
+
+/// Processes whose command line is `sleep` with that mark.
+fn marked(mark: &str) -> Vec<i32> {
+    let wanted = format!("sleep\0{mark}\0");
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == wanted.as_bytes())
+    })
+    .collect()
+}
+
+/// How a run is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    Interrupt,
+    Terminate,
+    HangUp,
+    Twice,
+    Unread,
+}
+
+const WAYS: [Way; 5] = [Way::Interrupt, Way::Terminate, Way::HangUp, Way::Twice, Way::Unread];
+
+/// Stops a run that way; how long its processes were there afterwards.
+fn stop(way: Way, number: u64, random: &mut Random) -> Result<Duration, String> {
+    let scratch = Scratch::new();
+    let mark = format!("600.{}{number:05}", std::process::id());
+    let go = scratch.path().join("go");
+    scratch.write("stopped.yaml", &file(&mark, &go.display().to_string()));
+    let mut child = scratch
+        .command_with_path(&["run", "stopped.yaml", "--yes", "--mock", "--events", "--run-id", "r"])
+        .spawn()
+        .expect("it starts");
+    // Most are stopped when all children are there, some in the middle of starting them.
+    if random.percent(70) {
+        wait_for("the children", || marked(&mark).len() == 2 * EACH);
+    } else {
+        std::thread::sleep(Duration::from_millis(40 + random.draw() % 150));
+    }
+    match way {
+        Way::Interrupt => signal(&child, Signal::INT),
+        Way::Terminate => signal(&child, Signal::TERM),
+        Way::HangUp => signal(&child, Signal::HUP),
+        Way::Twice => {
+            signal(&child, Signal::INT);
+            std::thread::sleep(Duration::from_millis(random.draw() % 30));
+            signal_if_alive_with(&child, Signal::INT);
+        }
+        Way::Unread => {
+            drop(child.stdout.take());
+            signal(&child, Signal::INT);
+        }
+    }
+    let ended = finish(child);
+    let begun = Instant::now();
+    while !marked(&mark).is_empty() {
+        if begun.elapsed() > Duration::from_secs(6) {
+            let left = marked(&mark);
+            for pid in &left {
+                let _gone = rustix::process::kill_process(
+                    rustix::process::Pid::from_raw(*pid).unwrap(),
+                    Signal::KILL,
+                );
+            }
+            return Err(format!(
+                "{way:?}: {} processes are left ({:?}: {})",
+                left.len(),
+                ended.code,
+                ended.stderr
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let took = begun.elapsed();
+    if !scratch.path().join(".pipeline/runs/r/journal.log").exists() {
+        return Ok(took);
+    }
+    std::fs::write(&go, "").expect("a file");
+    let resumed = scratch.run_with_path(&["resume", "r", "--json"]);
+    if resumed.code != Some(0) {
+        return Err(format!("{way:?}: the resume ends with {:?}: {}", resumed.code, resumed.stderr));
+    }
+    check_journal(&scratch.path().join(".pipeline/runs/r")).map(|()| took)
+}
+
+fn signal_if_alive_with(child: &std::process::Child, sent: Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    // The first may have been enough.
+    let _ = rustix::process::kill_process(pid, sent);
+}
+
+/// What SIGKILL leaves: nobody is there to clean up. Told, not judged.
+fn killed(number: u64) -> usize {
+    let scratch = Scratch::new();
+    let mark = format!("600.{}{number:05}", std::process::id());
+    scratch.write("stopped.yaml", &file(&mark, "/nowhere"));
+    let child =
+        scratch.command_with_path(&["run", "stopped.yaml", "--yes", "--mock"]).spawn().expect("it starts");
+    wait_for("the children", || marked(&mark).len() == 2 * EACH);
+    signal_if_alive(&child);
+    // The children hold its pipes: they go first.
+    let left = marked(&mark);
+    for pid in &left {
+        let _gone =
+            rustix::process::kill_process(rustix::process::Pid::from_raw(*pid).unwrap(), Signal::KILL);
+    }
+    finish(child);
+    left.len()
+}
+
+/// Naive: the child is killed, and not what it started.
+/// Figure: SIGINT, SIGTERM, SIGHUP, SIGINT twice and a closed pipe, at random times.
+#[test]
+fn t07_a_run_that_is_stopped_leaves_no_process() {
+    let trials = Trials::of("T7", 5);
+    let mut random = Random::new(trials.seed());
+    let mut slowest: BTreeMap<Way, Duration> = BTreeMap::new();
+    for number in 0..trials.wanted() {
+        if !trials.go_on() {
+            break;
+        }
+        let way = WAYS[usize::try_from(number).unwrap() % WAYS.len()];
+        trials.count(stop(way, number, &mut random).map(|took| {
+            let most = slowest.entry(way).or_default();
+            *most = took.max(*most);
+        }));
+    }
+    let left = killed(99_999);
+    let slowest = slowest.values().max().copied().unwrap_or_default().as_millis();
+    trials.finish(format!(
+        "SIGINT, SIGTERM, SIGHUP, SIGINT twice and a closed pipe with {} stubborn children each: none left after {slowest} ms, each run resumes; SIGKILL leaves {left}",
+        2 * EACH,
+    ));
+}
