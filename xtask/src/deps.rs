@@ -130,7 +130,8 @@ fn wrong_edges(name: &str, uses: &BTreeSet<String>) -> Vec<String> {
         )];
     };
     uses.iter()
-        .filter(|used| !allowed.contains(&used.as_str()))
+        // In its tests a crate may use itself with other features.
+        .filter(|used| !allowed.contains(&used.as_str()) && *used != name)
         .map(|used| {
             format!(
                 "{name} uses {used}: crates meet only through the traits of pipeline-core; remove the edge"
