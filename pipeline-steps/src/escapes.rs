@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use pipeline_core::conformance::trials::Trials;
 use pipeline_core::error::StepError;
+use pipeline_core::planted::{Bug, planted};
 use pipeline_core::step::{Step, StepOutput};
 use pipeline_core::store::OutputWriter;
 use serde_json::{Value, json};
@@ -47,7 +48,11 @@ fn world() -> Fixture {
         ("workspace/fd", "/proc/self/fd".into()),
         ("outputs/to_dir", fx.outside("dir")),
     ];
-    for (name, target) in links {
+    // A program that follows such links must have nothing to find there but what is the test's own.
+    let is_safe = |target: &Path| {
+        !planted(Bug::JoinPaths) || !target.is_absolute() || target.starts_with(fx.outside(""))
+    };
+    for (name, target) in links.into_iter().filter(|(_, target)| is_safe(target)) {
         symlink(target, fx.path(name)).unwrap();
     }
     let fifo = fx.path("workspace/fifo");
@@ -60,7 +65,6 @@ fn paths(fx: &Fixture) -> Vec<String> {
     let outside = fx.outside("secret").display().to_string();
     let long = "x".repeat(300);
     let deep = format!("workspace/{}secret", "in/../".repeat(700));
-    let many_up = format!("{}etc/passwd", "../".repeat(40));
     let mut all: Vec<String> = [
         "../outside/secret",
         "workspace/../../outside/secret",
@@ -69,19 +73,11 @@ fn paths(fx: &Fixture) -> Vec<String> {
         "workspace/to_file",
         "workspace/to_dir/deep.csv",
         "workspace/to_dir",
-        "workspace/to_root/etc/passwd",
         "workspace/up/outside/secret",
         "workspace/in/relative",
         "workspace/chain/deep.csv",
         "workspace/chain2",
         "workspace/dangling",
-        "workspace/proc/etc/passwd",
-        "workspace/fd/0",
-        "/proc/self/root/etc/passwd",
-        "/proc/self/environ",
-        "/proc/self/cwd/../outside/secret",
-        "/etc/passwd",
-        "/dev/zero",
         "workspace/fifo",
         "..\\outside\\secret",
         "workspace/\u{2024}\u{2024}/\u{2024}\u{2024}/outside/secret",
@@ -89,16 +85,35 @@ fn paths(fx: &Fixture) -> Vec<String> {
         "",
         "workspace/../..",
         "~/.ssh/id_rsa",
-        "file:///etc/passwd",
+        "file:///outside/secret",
         "workspace/to_dir/new.csv",
         "$HOME/x",
         "%2e%2e/outside/secret",
     ]
     .map(str::to_owned)
     .to_vec();
-    all.extend([outside, long.clone(), deep, many_up, format!("workspace/{long}/x")]);
+    let many_up = format!("{}{}", "../".repeat(40), outside.trim_start_matches('/'));
+    let by_proc = format!("/proc/self/root{outside}");
+    all.extend([outside, long.clone(), deep, many_up, by_proc, format!("workspace/{long}/x")]);
+    // What the system has is tried only by a program that is thought to refuse it, never by one with the bug planted: that
+    // one would really write there.
+    if !planted(Bug::JoinPaths) {
+        all.extend(OF_THE_SYSTEM.map(str::to_owned));
+    }
     all
 }
+
+const OF_THE_SYSTEM: [&str; 9] = [
+    "workspace/to_root/etc/passwd",
+    "workspace/proc/etc/passwd",
+    "workspace/fd/0",
+    "/proc/self/root/etc/passwd",
+    "/proc/self/environ",
+    "/proc/self/cwd/../outside/secret",
+    "/etc/passwd",
+    "/dev/zero",
+    "../../../../../../../../../../../../etc/passwd",
+];
 
 /// Every use of a path as a configuration.
 fn uses(path: &str) -> Vec<Value> {
