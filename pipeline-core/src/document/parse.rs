@@ -126,7 +126,7 @@ fn failed(error: &serde_yaml::Error, file: FileId, source: &SourceFile, limits: 
     let span = error.location().map_or(Span::new(file, 0, 0), |location| place(file, source, location));
     let line = source.line(source.position(span.start).line);
     if planted(Bug::IndexBySpan) {
-        let _behind = source.text.as_bytes()[span.end as usize];
+        let _behind = line.as_bytes()[source.position(span.start).column as usize];
     }
     let mut words = error.without_snippet().to_string();
     if let Some(end) = words.find(" at line") {
