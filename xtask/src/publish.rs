@@ -91,7 +91,9 @@ fn lacking(package: &Value) -> Vec<String> {
     let mut problems: Vec<String> =
         keys.iter().filter(without).map(|key| format!("{name}: no `{key}`")).collect();
     let dependencies = package["dependencies"].as_array().into_iter().flatten();
-    for dependency in dependencies.filter(|d| d["path"].is_string() && d["req"] == "*") {
+    // What only tests need is left out of what is published, where it has no version.
+    for dependency in dependencies.filter(|d| d["path"].is_string() && d["req"] == "*" && d["kind"] != "dev")
+    {
         problems.push(format!("{name}: {} has a path and no version", dependency["name"]));
     }
     problems
@@ -120,7 +122,8 @@ mod tests {
     #[test]
     fn what_a_registry_would_refuse_is_found() {
         let package = json!({"name": "a", "description": "x", "license": "MIT", "readme": null, "rust_version": "1.95",
-            "dependencies": [{"name": "b", "path": "/b", "req": "*"}, {"name": "c", "path": "/c", "req": "^1"}]});
+            "dependencies": [{"name": "b", "path": "/b", "req": "*"}, {"name": "c", "path": "/c", "req": "^1"},
+            {"name": "a", "path": "/a", "req": "*", "kind": "dev"}]});
         assert_eq!(lacking(&package), ["a: no `readme`", "a: \"b\" has a path and no version"]);
         assert_eq!(
             unpacked("a", "Cargo.toml\nLICENSE-MIT\nREADME.md\n"),
