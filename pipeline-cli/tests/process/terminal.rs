@@ -153,12 +153,17 @@ fn anstream_free(text: &str) -> String {
 #[test]
 fn x11_a_terminal_that_goes_away_stops_the_run_with_its_state_saved() {
     let scratch = Scratch::new();
-    scratch.write("s.yaml", "workflow:\n  name: s\n  permissions: {shell: ['*']}\n  steps: [{name: a, type: shell, command: [sleep, '977']}]\n");
+    // Nobody else's: one that another test left behind would be taken for it.
+    let time = format!("977.{}", std::process::id());
+    let step = format!("{{name: a, type: shell, command: [sleep, '{time}']}}");
+    let text = format!("workflow:\n  name: s\n  permissions: {{shell: ['*']}}\n  steps: [{step}]\n");
+    scratch.write("s.yaml", &text);
     let child = scratch.spawn(&["run", "s.yaml", "--yes", "--run-id", "one"]);
+    let wanted = format!("sleep\0{time}\0");
     let sleeps = || {
         let processes =
             std::fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path().join("cmdline")));
-        processes.filter(|path| std::fs::read(path).is_ok_and(|line| line == b"sleep\x00977\x00")).count()
+        processes.filter(|path| std::fs::read(path).is_ok_and(|line| line == wanted.as_bytes())).count()
     };
     while sleeps() == 0 {}
     signal(&child, Signal::HUP);
