@@ -222,6 +222,13 @@ impl Dispatcher {
     /// An attempt has come to where the tape has nothing: it waits to be cut off, if the recorded one was.
     pub(super) fn miss(&mut self, key: OpKey, reply: oneshot::Sender<()>) {
         self.following.heard = Instant::now();
+        if self.following.stopping.contains(&key) {
+            // It is being stopped already: it waits until it is, and nobody waits for it.
+            if let Some(running) = self.running.get_mut(&key) {
+                running.cut = Some(reply);
+            }
+            return;
+        }
         let end = self.following.order.end(&key).map(|end| end.status);
         if matches!(end, Some(Status::TimedOut | Status::Cancelled)) && self.following.order.is_to_come(&key)
         {
