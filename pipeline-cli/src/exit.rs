@@ -13,71 +13,55 @@ use pipeline_core::store::StoreError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// It did what was asked.
-    Success,
+    Success = 0,
     /// A run ended without success.
-    Failed,
+    Failed = 1,
     /// The command line or the pipeline is wrong; nothing ran.
-    Usage,
+    Usage = 2,
     /// This machine lacks something: a credential, a directory, a run.
-    Environment,
+    Environment = 3,
     /// The run waits for a person.
-    Paused,
+    Paused = 4,
     /// The run reached a budget.
-    Budget,
+    Budget = 5,
     /// The journal could not be written; nothing after the failure counts.
-    Journal,
+    Journal = 74,
     /// The run waits for a provider's quota.
-    Parked,
+    Parked = 75,
     /// The run's own deadline passed.
-    TimedOut,
+    TimedOut = 124,
     /// SIGINT; the state is saved.
-    Interrupted,
+    Interrupted = 130,
     /// SIGTERM; the state is saved.
-    Terminated,
+    Terminated = 143,
     /// SIGHUP; the state is saved.
-    HungUp,
+    HungUp = 129,
 }
 
 impl Exit {
+    const ALL: [Self; 12] = [
+        Self::Success,
+        Self::Failed,
+        Self::Usage,
+        Self::Environment,
+        Self::Paused,
+        Self::Budget,
+        Self::Journal,
+        Self::Parked,
+        Self::TimedOut,
+        Self::HungUp,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+
     /// The number that the shell sees.
     pub fn code(self) -> u8 {
-        match self {
-            Self::Success => 0,
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::Environment => 3,
-            Self::Paused => 4,
-            Self::Budget => 5,
-            Self::Journal => 74,
-            Self::Parked => 75,
-            Self::TimedOut => 124,
-            Self::Interrupted => 130,
-            Self::Terminated => 143,
-            Self::HungUp => 129,
-        }
+        self as u8
     }
 
     /// What a process of this program said by its code.
     pub fn of_code(code: i32) -> Option<Self> {
-        use Exit::{
-            Budget, Environment, Failed, HungUp, Interrupted, Journal, Parked, Paused, Success, Terminated,
-            TimedOut, Usage,
-        };
-        let all = [
-            Success,
-            Failed,
-            Usage,
-            Environment,
-            Paused,
-            Budget,
-            Journal,
-            Parked,
-            TimedOut,
-            Interrupted,
-            Terminated,
-            HungUp,
-        ];
-        all.into_iter().find(|exit| i32::from(exit.code()) == code)
+        Self::ALL.into_iter().find(|exit| i32::from(exit.code()) == code)
     }
 
     /// The code for a run that stands like this. `Interrupted` is SIGINT's: whoever saw another signal knows better.
@@ -206,23 +190,11 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_contract() {
-        let all = [
-            (Exit::Success, 0),
-            (Exit::Failed, 1),
-            (Exit::Usage, 2),
-            (Exit::Environment, 3),
-            (Exit::Paused, 4),
-            (Exit::Budget, 5),
-            (Exit::Journal, 74),
-            (Exit::Parked, 75),
-            (Exit::TimedOut, 124),
-            (Exit::Interrupted, 130),
-            (Exit::Terminated, 143),
-            (Exit::HungUp, 129),
-        ];
-        for (exit, code) in all {
-            assert_eq!(exit.code(), code, "{exit:?}");
+        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4, 5, 74, 75, 124, 129, 130, 143]);
+        for exit in Exit::ALL {
+            assert_eq!(Exit::of_code(i32::from(exit.code())), Some(exit));
         }
+        assert_eq!(Exit::of_code(134), None, "an abort is none of its ways to end");
     }
 
     #[test]

@@ -13,7 +13,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pipeline_core::catalog::{Catalog, Services};
-use pipeline_core::clock::{Clock, Timestamp};
+use pipeline_core::clock::Timestamp;
+use pipeline_core::conformance::snapshot::SetClock;
 use pipeline_core::conformance::store::manifest;
 use pipeline_core::conformance::trials::Random;
 use pipeline_core::engine::{Engine, RunControl, RunSetup};
@@ -23,8 +24,7 @@ use pipeline_core::path::StepPath;
 use pipeline_core::plan::{Budget, CompileOptions, Inputs, Plan, compile};
 use pipeline_core::source::{MemorySources, SourceRef};
 use pipeline_core::step::{Permissions, RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
-use pipeline_core::store::{OutputWriter, StoredSources};
-use pipeline_core::tool::{Tool, ToolSource, ToolSpec};
+use pipeline_core::store::StoredSources;
 use pipeline_core::value::{Data, Hash, Value};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -219,9 +219,14 @@ impl<'s> World<'s> {
     async fn process(&self, disk: &Disk, lock: &Path, stop_at: Option<u64>) -> Result<(End, u64), String> {
         let begun = Instant::now();
         *self.seen.begun.lock() = Some(begun);
-        let services = Services::new(catalog(Arc::clone(&self.seen)), Arc::new(NoTools), Arc::new(NoFiles));
+        let mut services = Services::default();
+        services.catalog = catalog(Arc::clone(&self.seen));
         let store = Store { disk: disk.clone(), dir: lock.to_owned() };
-        let engine = Engine { services: Arc::new(services), store: Arc::new(store), clock: Arc::new(Still) };
+        let engine = Engine {
+            services: Arc::new(services),
+            store: Arc::new(store),
+            clock: Arc::new(SetClock::at(Timestamp(1_700_000_000_000))),
+        };
         let control = RunControl::default();
         let stop = control.stop.clone();
         let plan = Arc::clone(&self.shape.plan);
@@ -353,34 +358,5 @@ impl Step for Simulated {
         seen.done.lock()[step] = true;
         let from: Vec<&Value> = config.from.iter().collect();
         Ok(StepOutput::ok(value(step, &from, config.size)))
-    }
-}
-
-struct Still;
-
-impl Clock for Still {
-    fn now(&self) -> Timestamp {
-        Timestamp(1_700_000_000_000)
-    }
-}
-
-struct NoTools;
-
-impl ToolSource for NoTools {
-    fn get(&self, _: &str) -> Option<Arc<dyn Tool>> {
-        None
-    }
-
-    fn list(&self) -> Vec<ToolSpec> {
-        Vec::new()
-    }
-}
-
-struct NoFiles;
-
-#[async_trait]
-impl OutputWriter for NoFiles {
-    async fn write(&self, _: &RunInfo, name: &str, _: &str) -> Result<PathBuf, StepError> {
-        Ok(name.into())
     }
 }

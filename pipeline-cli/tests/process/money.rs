@@ -129,3 +129,21 @@ fn x17_answers_that_are_cut_off_cost_what_they_cost() {
     assert_eq!(ended.code, Some(5), "{}\n{}", ended.stdout, ended.stderr);
     assert_eq!(server.requests().len(), 10, "ten calls of a tenth of a dollar each, and no more");
 }
+
+/// Naive: the first look is a while after a step's start, and the run has ended by then.
+#[test]
+fn n16_a_limit_of_memory_that_the_program_has_passed_at_its_start_is_no_ok() {
+    let home = Scratch::new();
+    let text = |most: u32| {
+        format!(
+            "workflow:\n  name: m\n  budget: {{max_memory_mb: {most}}}\n  steps:\n    - {{name: s, type: set_variable, variables: {{a: 1}}}}\n"
+        )
+    };
+    home.write("m.yaml", &text(1));
+    let stopped = home.run(&["run", "m.yaml", "--mock"]);
+    assert_eq!(stopped.code, Some(5), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("and 1 are allowed while `s` runs"), "{}", stopped.stderr);
+    home.write("m.yaml", &text(4000));
+    let fine = home.run(&["run", "m.yaml", "--mock"]);
+    assert_eq!(fine.code, Some(0), "{}", fine.stderr);
+}

@@ -21,6 +21,11 @@ use SnapshotSpace::{Cache, Checkpoint};
 pub struct SetClock(Mutex<Timestamp>);
 
 impl SetClock {
+    /// One that stands at a time until it is set.
+    pub fn at(at: Timestamp) -> Self {
+        Self(Mutex::new(at))
+    }
+
     /// Sets the time.
     pub fn set(&self, at: Timestamp) {
         *self.0.lock() = at;

@@ -205,6 +205,11 @@ impl Dispatcher {
     }
 
     fn launch(&mut self, key: OpKey, call: TaskCall) {
+        // A replay does as its recording did, whatever this process holds.
+        let memory = call.memory.filter(|_| !self.following.order.is_kept());
+        if !self.watch.begin(&key, memory) {
+            return;
+        }
         let attempt = self.attempt_of(&key);
         let started = Fact::AttemptStarted {
             path: key.path.clone(),
@@ -215,11 +220,8 @@ impl Dispatcher {
         let cancel = CancellationToken::new();
         let overdue = CancellationToken::new();
         let fingerprint = call.fingerprint;
-        // A replay does as its recording did, whatever this process holds.
-        let memory = call.memory.filter(|_| !self.following.order.is_kept());
         let running = Running { attempt, fingerprint, cancel, overdue, cut: None, effects: None, memory };
         self.running.insert(key.clone(), running);
-        self.watch.begin(&key, memory);
         match self.journal.append(self.time.now(), vec![started]) {
             Ok(records) => records.into_iter().for_each(|r| self.bus.fact(r)),
             Err(error) => self.broken = Some(error),

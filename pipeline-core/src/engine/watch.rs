@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::memory::{MemoryLimit, MemoryProbe, UnknownMemory};
 use crate::path::OpKey;
 
-/// How often it looks; it looks at the end of each watched attempt, too.
+/// How often it looks; it looks at the beginning and the end of watched attempts, too.
 const EVERY: Duration = Duration::from_millis(100);
 
 const MIB: u64 = 1024 * 1024;
@@ -39,13 +39,19 @@ impl Watch {
         Self { probe, running, next, warning: None, has_warned: false, stop, why: None }
     }
 
-    /// An attempt begins.
-    pub(super) fn begin(&mut self, key: &OpKey, limit: Option<MemoryLimit>) {
-        let Some(limit) = limit else { return };
-        if self.running.is_empty() {
-            self.next = Instant::now() + EVERY;
+    /// Whether an attempt may begin: not where its limit is passed already.
+    pub(super) fn begin(&mut self, key: &OpKey, limit: Option<MemoryLimit>) -> bool {
+        let Some(limit) = limit else { return true };
+        let watched = (limit, key.clone());
+        self.running.insert(watched.clone());
+        if self.running.first() == Some(&watched) {
+            self.look();
         }
-        self.running.insert((limit, key.clone()));
+        let is_fine = self.why.is_none();
+        if !is_fine {
+            self.running.remove(&watched);
+        }
+        is_fine
     }
 
     /// An attempt has ended; gives what people should know with it.

@@ -47,13 +47,18 @@ fn holding(mib: u64) -> Told {
 }
 
 fn two_steps(budget: &str) -> String {
+    steps(budget, 100_000)
+}
+
+/// The second takes so many milliseconds.
+fn steps(budget: &str, second: u64) -> String {
     format!(
         "workflow:
   name: t
   budget: {budget}
   steps:
     - {{name: first, type: work, ms: 50, value: 1}}
-    - {{name: second, type: work, ms: 100000, value: 2}}
+    - {{name: second, type: work, ms: {second}, value: 2}}
     - {{name: third, type: work, value: 3}}
 "
     )
@@ -101,8 +106,8 @@ async fn n16_a_strict_limit_stops_a_run_whose_memory_nobody_knows() {
     let error = report.error.expect("it says why").error;
     assert_eq!(error.kind, ErrorKind::Budget);
     assert!(error.message.contains("the scripted probe is broken"), "{}", error.message);
-    assert_eq!(world.probe.started(), ["first"], "nothing is started after that");
-    // It was put down, not failed: where memory can be told, a resume does the rest.
+    assert!(world.probe.started().is_empty(), "nothing is started");
+    // It was put down, not failed: where memory can be told, a resume does all of it.
     probe.bytes.store(MIB, Ordering::SeqCst);
     let report = world.resume(&text).await;
     assert_eq!(report.status, RunStatus::Ok, "{report:?}");
@@ -130,13 +135,26 @@ async fn n16_a_limit_cuts_off_what_is_in_flight_and_a_resume_does_it_again() {
 /// What has ended counts, although it was too much: else a resume would come to the same place for ever.
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_step_that_took_too_much_is_recorded() {
-    let (world, _) = world(holding(101));
-    let text = two_steps("{max_memory_mb: 100}");
+    let text = steps("{max_memory_mb: 100}", 50);
+    let mut world = World::default();
     for expected in [&["first"][..], &["first", "second"]] {
+        // Little at its beginning, too much at its end, which comes before anybody looks in between.
+        world.memory = Some(Arc::new(Told { grows_at: Some(1), ..holding(99) }));
         let report = if expected.len() == 1 { world.run(&text).await } else { world.resume(&text).await };
         assert_eq!(report.status, RunStatus::Budget, "{report:?}");
         assert_eq!(world.probe.started(), expected);
     }
+}
+
+/// Naive: the first look is after a while, or at the end of the step, which is the end of the run.
+#[tokio::test(start_paused = true)]
+async fn n16_a_limit_that_is_passed_at_the_start_lets_nothing_begin() {
+    let (world, _) = world(holding(101));
+    let text =
+        "workflow: {name: t, budget: {max_memory_mb: 100}, steps: [{name: only, type: work, value: 1}]}";
+    let report = world.run(text).await;
+    assert_eq!(report.status, RunStatus::Budget, "{report:?}");
+    assert!(world.probe.started().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,7 +172,7 @@ async fn the_limit_of_a_child_holds_while_the_child_runs() {
     let (above, _) = world(holding(101));
     let report = above.run(text).await;
     assert_eq!(report.status, RunStatus::Budget, "{report:?}");
-    assert_eq!(above.probe.started(), ["before", "child/inner"]);
+    assert_eq!(above.probe.started(), ["before"], "where the limit is passed already nothing begins");
     let (below, _) = world(holding(100));
     assert_eq!(below.run(text).await.status, RunStatus::Ok);
 }

@@ -9,6 +9,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pipeline_core::catalog::{Catalog, Services};
 use pipeline_core::clock::{Clock, Timestamp};
+use pipeline_core::conformance::snapshot::SetClock;
+use pipeline_core::conformance::store;
 use pipeline_core::engine::{Engine, EngineError, RunControl, RunReport, RunSetup};
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::fact::{Assignment, Fact, Record, Usage, VariableScope};
@@ -22,7 +24,6 @@ use pipeline_core::store::{
     StoredSources,
 };
 use pipeline_core::tape::Tape;
-use pipeline_core::tool::{Tool, ToolSource, ToolSpec};
 use pipeline_core::value::{Data, Hash, Value};
 use serde::Deserialize;
 
@@ -309,18 +310,6 @@ impl CheckpointStore for TestStore {
     }
 }
 
-struct NoTools;
-
-impl ToolSource for NoTools {
-    fn get(&self, _: &str) -> Option<Arc<dyn Tool>> {
-        None
-    }
-
-    fn list(&self) -> Vec<ToolSpec> {
-        Vec::new()
-    }
-}
-
 /// Output files kept in memory.
 #[derive(Default)]
 pub struct Files(pub Mutex<BTreeMap<String, String>>);
@@ -333,28 +322,11 @@ impl OutputWriter for Files {
     }
 }
 
-struct FixedClock;
-
-impl Clock for FixedClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(1_700_000_000_000)
-    }
-}
+/// When these runs begin.
+const BEGUN: i64 = 1_700_000_000_000;
 
 fn manifest() -> Manifest {
-    Manifest {
-        run_id: "run".to_owned(),
-        workflow: "test".to_owned(),
-        source_path: "test.yaml".to_owned(),
-        pipeline_dir: "/".into(),
-        source_hash: Hash::of(&()),
-        plan: Hash::of(&()),
-        mode: "mock".to_owned(),
-        inputs: Inputs::new(),
-        settings: Value::Null,
-        created_at: Timestamp(1_700_000_000_000),
-        program: "test".to_owned(),
-    }
+    store::manifest("run", BEGUN)
 }
 
 /// One test's world.
@@ -379,7 +351,7 @@ impl Default for World {
             inputs: Inputs::new(),
             limits: Budget::default(),
             sources: MemorySources::default(),
-            clock: Arc::new(FixedClock),
+            clock: Arc::new(SetClock::at(Timestamp(BEGUN))),
             tape: None,
             memory: None,
         }
@@ -403,8 +375,9 @@ impl World {
     }
 
     pub fn engine(&self) -> Engine {
-        let outputs = Arc::clone(&self.files) as Arc<dyn OutputWriter>;
-        let mut services = Services::new(self.catalog(), Arc::new(NoTools), outputs);
+        let mut services = Services::default();
+        services.catalog = self.catalog();
+        services.outputs = Arc::<Files>::clone(&self.files);
         services.tape.clone_from(&self.tape);
         services.memory.clone_from(&self.memory);
         Engine {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pipeline_core::catalog::{Catalog, Services};
-use pipeline_core::clock::{Clock, Timestamp};
+use pipeline_core::clock::Timestamp;
+use pipeline_core::conformance::snapshot::SetClock;
+use pipeline_core::conformance::store;
 use pipeline_core::diagnostic::Diagnostic;
 use pipeline_core::document::Node;
 use pipeline_core::engine::{Engine, RunControl, RunReport, RunSetup};
@@ -19,7 +21,7 @@ use pipeline_core::provider::{Capabilities, ModelRequest, ModelStream, Price, Pr
 use pipeline_core::runner::Transient;
 use pipeline_core::source::{MemorySources, SourceRef};
 use pipeline_core::step::{RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
-use pipeline_core::store::{Manifest, OutputWriter, SnapshotSpace, SnapshotStore, StoredSources};
+use pipeline_core::store::{OutputWriter, SnapshotSpace, SnapshotStore, StoredSources};
 use pipeline_core::tool::{Tool, ToolOutput, ToolSource, ToolSpec};
 use pipeline_core::value::{Data, Hash, Value};
 
@@ -74,12 +76,6 @@ impl SnapshotStore for Snapshots {
 impl OutputWriter for Nothing {
     async fn write(&self, _: &RunInfo, name: &str, _: &str) -> Result<PathBuf, StepError> {
         Ok(name.into())
-    }
-}
-
-impl Clock for Nothing {
-    fn now(&self) -> Timestamp {
-        Timestamp(1_700_000_000_000)
     }
 }
 
@@ -273,8 +269,8 @@ impl World {
         let mut services = Services::new(self.catalog(), Arc::new(Nothing), Arc::new(Nothing));
         services.snapshots = Some(Arc::clone(&self.snapshots) as Arc<dyn SnapshotStore>);
         services.child_env = Arc::new(BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]));
-        let engine =
-            Engine { services: Arc::new(services), store: Arc::new(Transient), clock: Arc::new(Nothing) };
+        let clock = Arc::new(SetClock::at(started_at));
+        let engine = Engine { services: Arc::new(services), store: Arc::new(Transient), clock };
         let info = RunInfo {
             id: "run".to_owned(),
             workflow: "test".to_owned(),
@@ -293,19 +289,7 @@ impl World {
             limits: Budget::default(),
             until: None,
         };
-        let manifest = Manifest {
-            run_id: "run".to_owned(),
-            workflow: "test".to_owned(),
-            source_path: "test.yaml".to_owned(),
-            pipeline_dir: "/".into(),
-            source_hash: Hash::of(&()),
-            plan: Hash::of(&()),
-            mode: "mock".to_owned(),
-            inputs: BTreeMap::new(),
-            settings: Value::Null,
-            created_at: started_at,
-            program: "test".to_owned(),
-        };
+        let manifest = store::manifest("run", started_at.0);
         let run = engine.run(plan, setup, manifest, StoredSources::default(), RunControl::default());
         run.await.expect("the journal is writable")
     }
