@@ -150,7 +150,7 @@ pub const TESTS: &[Test] = &[
             name: "simulation::t09_any_graph_through_any_cuts_and_stops_ends_the_same",
             needs: Needs::Speed,
         }],
-        quick: 20_000,
+        quick: 100_000,
         full: 5_000_000,
         bugs: &["ready-set", "skip-flush"],
     },

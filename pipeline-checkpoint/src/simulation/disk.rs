@@ -30,6 +30,9 @@ const JOURNAL: &str = "journal.log";
 /// What a disk writes in one go.
 const SECTOR: usize = 512;
 
+/// The records of the journal, where it ends, and what was cut off there.
+type Loaded = (Vec<Record>, End, Option<String>);
+
 #[derive(Clone)]
 pub(super) struct Disk {
     platter: Arc<Mutex<Platter>>,
@@ -39,6 +42,8 @@ pub(super) struct Disk {
 
 struct Platter {
     random: Random,
+    /// What a reader found last, while nothing has changed since.
+    read: Option<Loaded>,
     journal: Vec<u8>,
     /// Bytes of the journal that were flushed.
     flushed: usize,
@@ -55,6 +60,7 @@ impl Disk {
     pub(super) fn new(seed: u64) -> Self {
         let platter = Platter {
             random: Random::new(seed),
+            read: None,
             journal: Vec::new(),
             flushed: 0,
             acknowledged: 0,
@@ -88,6 +94,7 @@ impl Disk {
             _ => {}
         }
         platter.flushed = platter.journal.len();
+        platter.read = None;
         platter.blobs.retain(|_, (_, is_named)| *is_named || random.percent(50));
         platter.blobs.values_mut().for_each(|blob| blob.1 = true);
     }
@@ -111,8 +118,11 @@ impl Disk {
         !self.platter.lock().journal.is_empty()
     }
 
-    fn load(&self) -> Result<(Vec<Record>, End, Option<String>), StoreError> {
-        let platter = self.platter.lock();
+    fn load(&self) -> Result<Loaded, StoreError> {
+        let mut platter = self.platter.lock();
+        if let Some(read) = &platter.read {
+            return Ok(read.clone());
+        }
         let scan = scan::scan(Path::new(JOURNAL), &platter.journal)?;
         let mut records = Vec::with_capacity(scan.entries.len());
         for mut entry in scan.entries {
@@ -120,7 +130,9 @@ impl Disk {
             blob::put_back(&mut entry.record.fact, &entry.blobs, Path::new(""), read)?;
             records.push(entry.record);
         }
-        Ok((records, scan.end, scan.torn))
+        let loaded = (records, scan.end, scan.torn);
+        platter.read = Some(loaded.clone());
+        Ok(loaded)
     }
 
     /// The log of a run whose lock is a real one, in `dir`.
@@ -158,6 +170,7 @@ impl Disk {
                 self.down.notify_one();
             }
         }
+        platter.read = None;
         if platter.is_down { Err(io::Error::other("the power is gone")) } else { Ok(()) }
     }
 }
@@ -230,6 +243,7 @@ impl CheckpointStore for Store {
         {
             let mut platter = self.disk.platter.lock();
             platter.journal.truncate(usize::try_from(end.length).unwrap_or(usize::MAX));
+            platter.read = None;
             platter.flushed = platter.journal.len();
         }
         Ok(OpenedRun { stored, log: self.disk.log(&self.dir, end).await?, repaired })

@@ -23,7 +23,7 @@ use pipeline_core::source::{MemorySources, SourceRef};
 use pipeline_core::step::{RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::store::{OutputWriter, SnapshotSpace, SnapshotStore, StoredSources};
 use pipeline_core::tool::{Tool, ToolOutput, ToolSource, ToolSpec};
-use pipeline_core::value::{Data, Hash, Value};
+use pipeline_core::value::{Data, Value};
 
 struct Nothing;
 
