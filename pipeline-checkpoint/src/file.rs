@@ -3,7 +3,7 @@
 //! Owns [`FileStore`]: where a run's files are, the order in which they become durable, and who may touch them.
 //! Must not know the form of a journal line (`line.rs`) nor what is torn and what is damaged (`scan.rs`).
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,8 @@ use pipeline_core::store::{
 
 use crate::blob;
 use crate::disk;
-use crate::journal::{self, FileLog};
+use crate::failing::{self, Failing};
+use crate::journal::{self, FileLog, Sink};
 use crate::line::{self, Head};
 use crate::lock::{self, RunLock};
 use crate::manifest;
@@ -35,6 +36,7 @@ const MAX_ID: usize = 128;
 pub struct FileStore {
     state_dir: PathBuf,
     keep: usize,
+    fails_at: Option<u64>,
 }
 
 impl FileStore {
@@ -45,7 +47,7 @@ impl FileStore {
         let given = state_dir.into();
         // Only an empty path, or one without a current directory, has no absolute form: using it says so.
         let state_dir = std::path::absolute(&given).unwrap_or(given);
-        Self { state_dir, keep: 0 }
+        Self { state_dir, keep: 0, fails_at: None }
     }
 
     /// Keeps the newest `keep` finished runs; 0 keeps all. The others are removed when a run is created. Runs that can
@@ -54,6 +56,27 @@ impl FileStore {
     pub fn with_retention(mut self, keep: usize) -> Self {
         self.keep = keep;
         self
+    }
+
+    /// A disk to try out what becomes of a run when it is full: of the writes and flushes of a run's journal and blobs, that with
+    /// this number, from 1, fails, and every one after it. [`FileStore::has_failed`] tells whether it came to that.
+    #[must_use]
+    pub fn failing_at(mut self, operation: u64) -> Self {
+        self.fails_at = Some(operation);
+        self
+    }
+
+    /// Whether the disk of that run has failed on purpose.
+    pub fn has_failed(&self, run: &str) -> bool {
+        self.existing(run).is_ok_and(|dir| dir.join(failing::MARK).exists())
+    }
+
+    /// Where the journal of the run in `dir` is written to.
+    fn sink(&self, journal: File, dir: &Path) -> Box<dyn Sink> {
+        match self.fails_at {
+            Some(first) => Box::new(Failing::new(journal, first, dir)),
+            None => Box::new(journal),
+        }
     }
 
     fn runs(&self) -> PathBuf {
@@ -141,7 +164,7 @@ impl CheckpointStore for FileStore {
             let _ = fs::remove_dir_all(&dir);
         })?;
         let journal = dir.join(JOURNAL);
-        let sink = Box::new(journal::open(&journal)?);
+        let sink = self.sink(journal::open(&journal)?, &dir);
         Ok(Box::new(FileLog::new(journal, dir.join(BLOBS), sink, end, lock)))
     }
 
@@ -160,7 +183,7 @@ impl CheckpointStore for FileStore {
             let cut = file.set_len(end.length).and_then(|()| file.sync_all());
             cut.map_err(|error| disk::write_error(&journal, &error))?;
         }
-        let log = FileLog::new(journal, dir.join(BLOBS), Box::new(file), end, lock);
+        let log = FileLog::new(journal, dir.join(BLOBS), self.sink(file, &dir), end, lock);
         Ok(OpenedRun { stored, log: Box::new(log), repaired: torn })
     }
 

@@ -31,6 +31,7 @@ mod manifest;
 mod lock;
 mod scan;
 mod journal;
+mod failing;
 mod summary;
 mod retention;
 mod file;

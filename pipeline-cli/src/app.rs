@@ -199,7 +199,7 @@ pub fn compile(
 
 /// The store of a state directory.
 pub fn store(state_dir: &Path) -> Arc<dyn CheckpointStore> {
-    wiring::store(state_dir)
+    wiring::store(state_dir, None)
 }
 
 /// An engine that uses what `kinds` has, keeps its runs in `store`, and conversations and snapshots in `state_dir`.

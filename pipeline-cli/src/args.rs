@@ -209,6 +209,9 @@ pub struct Run {
     /// Start the run as a process of its own, and leave it: it goes on when the terminal is closed
     #[arg(long, conflicts_with_all = ["events", "dry_run"])]
     pub detach: bool,
+    /// The disk fails at this write or flush of the journal: for `pipeline verify --faults`
+    #[arg(long, hide = true, value_name = "N", conflicts_with = "detach")]
+    pub disk_fails_at: Option<u64>,
     /// Print every event as a line of JSON on standard output
     #[arg(long, conflicts_with = "json")]
     pub events: bool,

@@ -291,9 +291,18 @@ pub fn jq() -> Option<Arc<dyn JqHost>> {
     host
 }
 
-/// The store of a state directory.
-pub fn store(dir: &Path) -> Arc<dyn CheckpointStore> {
-    Arc::new(FileStore::new(dir))
+/// The store of a state directory; with a number, one whose disk fails at that operation.
+pub fn store(dir: &Path, fails_at: Option<u64>) -> Arc<dyn CheckpointStore> {
+    let store = FileStore::new(dir);
+    Arc::new(match fails_at {
+        Some(operation) => store.failing_at(operation),
+        None => store,
+    })
+}
+
+/// Whether the disk of a run in that state directory has failed on purpose.
+pub fn has_failed(dir: &Path, run: &str) -> bool {
+    FileStore::new(dir).has_failed(run)
 }
 
 /// The conversations of a state directory.

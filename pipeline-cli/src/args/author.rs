@@ -120,7 +120,10 @@ pub struct Verify {
     /// Kill the process at every record of its journal, resume, and compare
     #[arg(long)]
     pub crash: bool,
-    /// Most kills; of a longer journal so many, evenly spread
+    /// Let the disk be full at every write and flush of the journal, make room, resume, and compare
+    #[arg(long)]
+    pub faults: bool,
+    /// Most kills; of a longer journal so many, evenly spread. The same for faults
     #[arg(long, value_name = "N", default_value_t = 60)]
     pub most: usize,
     /// An input: JSON where it parses, else text

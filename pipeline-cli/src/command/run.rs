@@ -59,7 +59,7 @@ pub async fn run(app: &App, args: &Run) -> Result<Exit, Failure> {
     let kinds = app.connect(kinds, &plan)?;
 
     let state_dir = app.settings.state_dir(Some(&plan.root().settings));
-    let store = app::store(&state_dir);
+    let store = wiring::store(&state_dir, args.disk_fails_at);
     let sessions = wiring::sessions(&state_dir, Arc::new(SystemClock));
     kept.lasting = match replayed {
         Some(run) => run.lasting.clone(),

@@ -106,3 +106,29 @@ fn x27_a_run_that_is_killed_at_every_record_comes_out_the_same() {
     assert_eq!(document["failed"], 0);
     assert_eq!(document["cuts"].as_array().unwrap().len() as u64, document["records"].as_u64().unwrap() - 1);
 }
+
+/// Naive: a write that fails is tried again, or told and forgotten, and the run goes on.
+#[test]
+fn n20_a_disk_that_is_full_at_any_operation_stops_the_run_and_a_resume_gives_the_same() {
+    let scratch = Scratch::new();
+    // The value of the first is too large for the journal itself.
+    scratch.write("p.yaml", "workflow:\n  name: p\n  steps:\n    - {name: large, type: test_echo, value: 'range(16000)'}\n    - {name: fan, type: for_loop, parallel: true, data_source: range(4), steps: [{name: one, type: test_echo, value: '{{ loop.item }}', output_to_file: 'f{{ loop.item }}.txt'}]}\n");
+    let ended = scratch.run(&["verify", "p.yaml", "--faults", "--json"]);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    let document = ended.json();
+    assert_eq!(document["failed"], 0);
+    assert!(document["faults"].as_array().unwrap().len() >= 8, "{document}");
+    assert_eq!(document["not_compared"], serde_json::json!([]));
+}
+
+/// Naive: only outputs are compared, so that what a step did twice to a file is not seen.
+#[cfg(unix)]
+#[test]
+fn what_a_kill_makes_of_a_file_is_found_and_the_smallest_kill_is_told() {
+    let scratch = Scratch::new();
+    scratch.write("p.yaml", "workflow:\n  name: p\n  permissions: {shell: [sh]}\n  steps:\n    - name: both\n      type: parallel\n      steps:\n        - {name: adds, type: shell, command: [sh, -c, 'mkdir -p $0; echo x >> $0/log; sleep 2', '{{ run.dir }}/../../../workspace']}\n        - {name: other, type: test_echo, delay_ms: 1000, value: 1}\n");
+    let ended = scratch.run_with_path(&["verify", "p.yaml", "--crash", "-v"]);
+    assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("the smallest: killed after record"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("the file workspace/log differs"), "{}", ended.stdout);
+}

@@ -45,7 +45,7 @@ const DOCUMENTS: &[(&str, &[&str])] = &[
     ("sessions list", &["sessions", "list"]),
     ("sessions show", &["sessions", "show", "runs/one/s"]),
     ("test", &["test", "cases"]),
-    ("verify", &["verify", "cases/w.yaml", "--crash"]),
+    ("verify", &["verify", "cases/w.yaml", "--crash", "--faults"]),
     ("bench", &["bench", "--steps", "5"]),
     ("run --detach", &["run", "w.yaml", "--mock", "--detach"]),
     ("runs rm", &["runs", "rm", "two"]),
