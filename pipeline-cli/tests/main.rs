@@ -19,6 +19,8 @@ mod contract;
 mod after;
 #[path = "process/crash.rs"]
 mod crash;
+#[path = "process/cuts.rs"]
+mod cuts;
 #[cfg(target_os = "linux")]
 #[path = "process/faults.rs"]
 mod faults;

@@ -39,6 +39,8 @@ pub enum Bug {
     RenderTwice,
     /// Values stand in the text of a shell script.
     SpliceScript,
+    /// A resume does not believe the last record.
+    ForgetLast,
 }
 
 impl Bug {
@@ -62,6 +64,7 @@ impl Bug {
             Self::ResolveOnce => "resolve-once",
             Self::RenderTwice => "render-twice",
             Self::SpliceScript => "splice-script",
+            Self::ForgetLast => "forget-last",
         }
     }
 }

@@ -310,6 +310,11 @@ impl StepContext {
         self.effects.has_read(path.display().to_string(), Hash::of_bytes(content));
     }
 
+    /// How many metered effects of this attempt were answered from the journal so far: done before a crash, and not again.
+    pub fn recalled(&self) -> u32 {
+        self.effects.recalled()
+    }
+
     /// Seed for what is invented in this attempt: from the run's seed and the path, never from time.
     pub fn seed(&self) -> u64 {
         Hash::of(&(self.run.seed, self.key.path.as_str())).seed()

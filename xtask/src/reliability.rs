@@ -1,4 +1,4 @@
-//! The scorecard: fifteen properties as figures, and for each a bug that its test must find.
+//! The scorecard: sixteen properties as figures, and for each a bug that its test must find.
 //!
 //! Owns the run of it: the tests are built twice, as they are and with bugs that can be planted, and started one by one; each
 //! prints its figure in a line `reliability: {…}`. A test whose bug is not found is a failed test. What the tests are:
@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -63,8 +65,8 @@ struct Row {
     test: &'static Test,
     outcome: Outcome,
     took: Duration,
-    /// For each bug, whether it was found, in words.
-    controls: Vec<(&'static str, bool, String)>,
+    /// What came of each bug.
+    controls: Vec<Control>,
 }
 
 /// Most trials that a test makes to find a bug.
@@ -80,8 +82,7 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Verdict> {
     });
     let (plain, fast) = builds?;
     report::line(format!("built the tests in {:.0} s", took.as_secs_f64()))?;
-    let mut rows = Vec::new();
-    for test in wanted {
+    let mut rows = at_once(&wanted, |test| {
         let trials = if options.full { test.full } else { test.quick };
         let builds = |part: &Part| if part.needs == Needs::Speed { &fast } else { &plain };
         let (outcome, took) = timed(|| -> Result<Outcome> {
@@ -90,8 +91,8 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Verdict> {
         });
         let row = Row { test, outcome: outcome?, took, controls: Vec::new() };
         report::line(told(&row))?;
-        rows.push(row);
-    }
+        Ok(row)
+    })?;
     // The builds share a folder, so that only the crates of this workspace are compiled twice; what `cargo build` leaves
     // in its place is put back at the end.
     let (planted, took) = timed(|| build(repo, &[WORKSPACE, &["--features", FEATURE]].concat()));
@@ -100,6 +101,24 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Verdict> {
     build(repo, WORKSPACE)?;
     controlled?;
     finish(repo, options, &rows)
+}
+
+/// Does the work on all items, two at a time: most tests wait for processes and disks.
+fn at_once<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(place) else { break };
+                    let outcome = work(item);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).insert(place, outcome);
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
 /// What the parts of a test told, as one.
@@ -212,37 +231,46 @@ fn start(
     })
 }
 
+/// A bug, whether it was found, and that in words.
+type Control = (&'static str, bool, String);
+
 /// Plants each bug and has its test look for it.
 fn control(repo: &Repo, planted: &Build, rows: &mut [Row], seed: u32) -> Result<()> {
-    for row in rows {
-        if matches!(row.outcome, Outcome::Skipped(_)) {
-            continue;
-        }
-        for bug in row.test.bugs {
-            let trials = row.test.quick.min(SEARCH);
-            let (outcome, took) = timed(|| -> Result<Outcome> {
-                let mut outcome = Outcome::Broken("it has no parts".to_owned());
-                for part in row.test.parts {
-                    outcome = start(repo, planted, row.test, part, trials, seed, Some(bug))?;
-                    if matches!(&outcome, Outcome::Told(told) if told["failures"] != 0) {
-                        break;
-                    }
-                }
-                Ok(outcome)
-            });
-            let (is_found, words) = match outcome? {
-                Outcome::Told(told) if told["failures"] != 0 => {
-                    (true, format!("{bug}: found in {} of {} trials", told["failures"], told["trials"]))
-                }
-                Outcome::Told(_) => (false, format!("{bug}: NOT FOUND: this test proves nothing")),
-                Outcome::Skipped(why) => (false, format!("{bug}: skipped: {why}")),
-                Outcome::Broken(words) => (false, format!("{bug}: ended without a figure: {words}")),
-            };
-            report::line(format!("{:<4} control {words} ({:.0} s)", row.test.id, took.as_secs_f64()))?;
-            row.controls.push((bug, is_found, words));
-        }
+    let made: Vec<(&'static Test, bool)> =
+        rows.iter().map(|row| (row.test, !matches!(row.outcome, Outcome::Skipped(_)))).collect();
+    let found = at_once(&made, |(test, is_made)| {
+        let bugs = if *is_made { test.bugs } else { &[] };
+        bugs.iter().map(|bug| look_for(repo, planted, test, bug, seed)).collect::<Result<Vec<Control>>>()
+    })?;
+    for (row, found) in rows.iter_mut().zip(found) {
+        row.controls = found;
     }
     Ok(())
+}
+
+/// Has a test look for a bug.
+fn look_for(repo: &Repo, planted: &Build, test: &Test, bug: &'static str, seed: u32) -> Result<Control> {
+    let trials = test.quick.min(SEARCH);
+    let (outcome, took) = timed(|| -> Result<Outcome> {
+        let mut outcome = Outcome::Broken("it has no parts".to_owned());
+        for part in test.parts {
+            outcome = start(repo, planted, test, part, trials, seed, Some(bug))?;
+            if matches!(&outcome, Outcome::Told(told) if told["failures"] != 0) {
+                break;
+            }
+        }
+        Ok(outcome)
+    });
+    let (is_found, words) = match outcome? {
+        Outcome::Told(told) if told["failures"] != 0 => {
+            (true, format!("{bug}: found in {} of {} trials", told["failures"], told["trials"]))
+        }
+        Outcome::Told(_) => (false, format!("{bug}: NOT FOUND: this test proves nothing")),
+        Outcome::Skipped(why) => (false, format!("{bug}: skipped: {why}")),
+        Outcome::Broken(words) => (false, format!("{bug}: ended without a figure: {words}")),
+    };
+    report::line(format!("{:<4} control {words} ({:.0} s)", test.id, took.as_secs_f64()))?;
+    Ok((bug, is_found, words))
 }
 
 /// The line of a test.

@@ -6,7 +6,7 @@
 /// One test of the scorecard.
 #[derive(Debug)]
 pub struct Test {
-    /// `T1` to `T15`.
+    /// `T1` to `T16`.
     pub id: &'static str,
     /// What it shows.
     pub about: &'static str,
@@ -66,7 +66,7 @@ pub const TESTS: &[Test] = &[
         id: "T2",
         about: "power cuts",
         parts: &[part("pipeline-checkpoint", "tests", "power::t02_what_was_acknowledged_survives_the_power")],
-        quick: 10,
+        quick: 40,
         full: 400,
         bugs: &["skip-flush"],
     },
@@ -98,7 +98,7 @@ pub const TESTS: &[Test] = &[
             "tests",
             "reliability::t05_of_all_processes_that_want_a_run_one_has_it_at_a_time",
         )],
-        quick: 100,
+        quick: 150,
         full: 5_000,
         bugs: &["no-owner"],
     },
@@ -118,7 +118,7 @@ pub const TESTS: &[Test] = &[
         id: "T7",
         about: "stopped, and no process left",
         parts: &[part("pipeline-cli", "tests", "orphans::t07_a_run_that_is_stopped_leaves_no_process")],
-        quick: 30,
+        quick: 60,
         full: 1_000,
         bugs: &["kill-on-drop"],
     },
@@ -195,7 +195,7 @@ pub const TESTS: &[Test] = &[
         id: "T13",
         about: "secrets in what is written",
         parts: &[part("pipeline-cli", "tests", "secrets::t13_no_secret_is_in_any_byte_that_is_written")],
-        quick: 6,
+        quick: 12,
         full: 2_000,
         bugs: &["log-request"],
     },
@@ -218,5 +218,17 @@ pub const TESTS: &[Test] = &[
         quick: 1,
         full: 1,
         bugs: &["render-twice", "splice-script"],
+    },
+    Test {
+        id: "T16",
+        about: "journals that end anywhere",
+        parts: &[part(
+            "pipeline-cli",
+            "tests",
+            "cuts::t16_x10_x27_a_journal_that_ends_anywhere_is_gone_on_with_to_the_same_end",
+        )],
+        quick: 300,
+        full: 20_000,
+        bugs: &["forget-last"],
     },
 ];

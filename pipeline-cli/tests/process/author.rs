@@ -112,7 +112,7 @@ fn x27_a_run_that_is_killed_at_every_record_comes_out_the_same() {
 fn n20_a_disk_that_is_full_at_any_operation_stops_the_run_and_a_resume_gives_the_same() {
     let scratch = Scratch::new();
     // The value of the first is too large for the journal itself.
-    scratch.write("p.yaml", "workflow:\n  name: p\n  steps:\n    - {name: large, type: test_echo, value: 'range(16000)'}\n    - {name: fan, type: for_loop, parallel: true, data_source: range(4), steps: [{name: one, type: test_echo, value: '{{ loop.item }}', output_to_file: 'f{{ loop.item }}.txt'}]}\n");
+    scratch.write("p.yaml", "workflow:\n  name: p\n  steps:\n    - {name: large, type: test_echo, value: '{{ range(16000) }}'}\n    - {name: fan, type: for_loop, parallel: true, data_source: range(4), steps: [{name: one, type: test_echo, value: '{{ loop.item }}', output_to_file: 'f{{ loop.item }}.txt'}]}\n");
     let ended = scratch.run(&["verify", "p.yaml", "--faults", "--json"]);
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
     let document = ended.json();

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::support::{Scratch, finish, signal};
 
 /// A while loop in a parallel loop in a child pipeline: 200 leaves.
-const NESTED: &str = "workflow:
+pub const NESTED: &str = "workflow:
   name: nested
   steps:
     - {name: first, type: test_echo, value: start}

@@ -24,7 +24,7 @@ const MIXED: &str = "workflow:
         - {name: a, type: shell, command: [sh, -c, 'echo both/a >> effects.txt; echo a']}
         - {name: b, type: shell, command: [sh, -c, 'echo both/b >> effects.txt; echo b']}
         - {name: c, type: test_echo, delay_ms: 5, value: c}
-    - {name: large, type: test_echo, value: 'range(16000)'}
+    - {name: large, type: test_echo, value: '{{ range(16000) }}'}
     - name: fan
       type: for_loop
       parallel: true

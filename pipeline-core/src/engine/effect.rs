@@ -95,6 +95,8 @@ struct EffectProgress {
     next: u32,
     done: Vec<DoneEffect>,
     unsaved: Option<DoneEffect>,
+    /// Metered effects that were answered from the journal.
+    recalled: u32,
     is_metered: bool,
     used: Usage,
     unsettled: Spend,
@@ -206,6 +208,11 @@ impl EffectPort {
         self.0.progress.lock().used
     }
 
+    /// See [`crate::step::StepContext::recalled`].
+    pub fn recalled(&self) -> u32 {
+        self.0.progress.lock().recalled
+    }
+
     async fn once<F>(
         &self,
         name: &str,
@@ -226,7 +233,9 @@ impl EffectPort {
         if let Some(done) = self.0.recorded.iter().find(|d| d.ordinal == ordinal && d.name == name)
             && done.request == hash
         {
-            self.0.progress.lock().done.push(done.clone());
+            let mut progress = self.0.progress.lock();
+            progress.recalled += u32::from(done.usage.is_some() && !done.is_counted);
+            progress.done.push(done.clone());
             return Ok(done.clone());
         }
         if let Some(effect) = unsaved {

@@ -5,9 +5,9 @@
 //! After a resume nothing is left of what an earlier process counted, and calls whose results are in the journal do not
 //! reach a provider again. The log makes up for it with what the operation's key tells: attempt *t* comes after at
 //! least one call in each attempt before it. So numbers are the same before and after a resume for steps that make one
-//! call in an attempt, which is nearly all. Two limits stay: an attempt of several calls (a tool loop) that a crash cut
-//! off starts again at the first number of the attempt, and an attempt that made several calls before the crash counts
-//! as one. Calls that one attempt makes at the same time are numbered in the order in which they begin.
+//! call in an attempt, which is nearly all, and for those of an attempt that a crash cut off in the middle (a tool loop): how many
+//! of its calls were answered from the journal is known. One limit stays: an attempt that ended before the crash counts as
+//! one call, also if it made several. Calls that one attempt makes at the same time are numbered in the order in which they begin.
 //!
 //! Must not know rules or answers: a rule is a number here.
 
@@ -62,10 +62,13 @@ impl CallLog {
         if current.attempt != cx.attempt {
             *current = Turn { attempt: cx.attempt, answered: Vec::new() };
         }
+        let recalled = cx.recalled() as usize;
         let past: Vec<Past> = (cx.key.turn.min(1)..=cx.key.turn)
-            .flat_map(|turn| match turns.get(&turn) {
-                Some(seen) => seen.answered.iter().map(|a| Past::Seen(*a)).collect(),
-                None => vec![Past::Unseen],
+            .flat_map(|turn| {
+                let seen = turns.get(&turn).map(|turn| turn.answered.as_slice());
+                let unseen = if turn == cx.key.turn { recalled } else { usize::from(seen.is_none()) };
+                let seen = seen.unwrap_or_default().iter().map(|answered| Past::Seen(*answered));
+                std::iter::repeat_n(Past::Unseen, unseen).chain(seen)
             })
             .collect();
         let answered = choose(&past);

@@ -92,9 +92,8 @@ impl MockRules {
     /// - `times`: calls of one step that the rule answers; then it is spent for this step.
     ///
     /// `call` and `times` count for each step path of a run, across its retries and across the providers of
-    /// [`mocks`](crate::mocks). A resumed run goes on counting from the attempt's number, which is exact where each attempt
-    /// makes one call. In an attempt of several calls that a crash cut off, the calls that are not in the journal yet are
-    /// numbered from the attempt's first again.
+    /// [`mocks`](crate::mocks). A resumed run goes on counting with the calls of the attempt that was cut off, and counts one call for
+    /// each attempt that had ended before.
     ///
     /// # Errors
     /// One line per finding, `file:line:column: what is wrong, and what would be right`.
