@@ -306,6 +306,21 @@ pub struct Permissions {
     /// Steps and tools may run any command
     #[arg(long)]
     pub allow_shell: bool,
+    /// Whether programs have a sandbox.
+    #[command(flatten)]
+    pub sandboxing: Sandboxing,
+}
+
+/// Whether programs have a sandbox.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Sandboxing {
+    /// Start programs in a sandbox, whatever the file says: no network, no home, only directories of the run (Linux, by
+    /// bubblewrap). Where none can be made they are not started
+    #[arg(long)]
+    pub sandbox: bool,
+    /// Start programs without a sandbox, although the file or the configuration asks for one
+    #[arg(long, conflicts_with = "sandbox")]
+    pub no_sandbox: bool,
 }
 
 /// Limits from outside; the tighter of these and the file's hold.

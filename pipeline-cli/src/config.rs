@@ -28,6 +28,8 @@ pub struct Config {
     pub checkpoint_dir: Option<PathBuf>,
     /// The most that a run may cost which has no limit of its own, in US dollars.
     pub max_cost_usd: Option<f64>,
+    /// Whether programs start in a sandbox, whatever a pipeline file says; one file that says so is enough.
+    pub sandbox: bool,
     /// Backends, as under `providers` of a pipeline file.
     pub providers: BTreeMap<String, ProviderEntry>,
     /// Prices over those that come with the program.
@@ -120,6 +122,7 @@ impl Config {
         self.output_dir = self.output_dir.take().or(other.output_dir);
         self.checkpoint_dir = self.checkpoint_dir.take().or(other.checkpoint_dir);
         self.max_cost_usd = self.max_cost_usd.or(other.max_cost_usd);
+        self.sandbox |= other.sandbox;
         self.prices.as_of = self.prices.as_of.take().max(other.prices.as_of);
         for (name, entry) in other.providers {
             self.providers.entry(name).or_insert(entry);

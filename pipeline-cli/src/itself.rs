@@ -34,6 +34,7 @@ impl Ended {
 ///
 /// # Errors
 /// [`Failure`] when the program cannot find itself.
+#[expect(clippy::disallowed_methods, reason = "this program itself, which a person asked for")]
 pub fn command(app: &App, args: &[String], cwd: &Path) -> Result<Command, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::environment(format!("the program cannot find its own file: {error}")))?;

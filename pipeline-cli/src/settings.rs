@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use pipeline_core::plan::{self, Budget};
 
-use crate::args::{Global, Limits};
+use crate::args::{Global, Limits, Sandboxing};
 use crate::config::Config;
 use crate::exit::Failure;
 
@@ -230,6 +230,13 @@ impl Settings {
     /// Where the pipelines are that `pipeline_ref` names: the flag, else below the state directory.
     pub fn library(&self, state_dir: &Path) -> PathBuf {
         self.library.as_ref().map_or_else(|| state_dir.join("library"), |dir| self.absolute(dir))
+    }
+
+    /// Whether programs start in a sandbox: one who asks for it is enough (the pipeline file by `asked`, a flag,
+    /// `PIPELINE_SANDBOX` with anything but `0` and `false`, or else configuration), and only a flag takes it away.
+    pub fn sandbox(&self, asked: bool, flags: &Sandboxing) -> bool {
+        let set = self.variable("PIPELINE_SANDBOX").map(|value| !matches!(value, "0" | "false"));
+        (asked || flags.sandbox || set.unwrap_or(self.config.sandbox)) && !flags.no_sandbox
     }
 
     /// True in a job of GitHub Actions.

@@ -107,9 +107,11 @@ impl Kept {
         })
     }
 
-    /// Widens what the run may reach. Relative directories mean `here`, where the flags were given, which for a resume
-    /// need not be where the run began.
-    pub fn allow(&mut self, more: &Permissions, here: &Path) {
+    /// Widens what the run may reach, and says whether programs have a sandbox. Relative directories mean where the flags were
+    /// given, which for a resume need not be where the run began.
+    pub fn allow(&mut self, more: &Permissions, settings: &Settings) {
+        let here = &settings.working;
+        self.permissions.sandbox = settings.sandbox(self.permissions.sandbox, &more.sandboxing);
         self.read.extend(more.allow_read.iter().map(|dir| here.join(dir)));
         self.write.extend(more.allow_write.iter().map(|dir| here.join(dir)));
         if more.allow_shell {
@@ -162,6 +164,8 @@ impl Kept {
     /// What the engine is given for the run of `manifest`, whose own directory is `run_dir`. Secret variables are not in
     /// it yet ([`Kept::reveal`]): a mark stands for each, which is enough to look at a run.
     pub fn setup(&self, manifest: &Manifest, run_dir: PathBuf) -> RunSetup {
+        // Two above the run's own: see [`run_dir`].
+        let state = run_dir.ancestors().nth(2).map(Path::to_owned).unwrap_or_default();
         let dirs = RunDirs {
             working: self.working.clone(),
             pipeline: manifest.pipeline_dir.clone(),
@@ -170,6 +174,7 @@ impl Kept {
             run: run_dir,
             read: self.read.clone(),
             write: self.write.clone(),
+            state,
         };
         let marked = self.secret_env.iter().map(|name| (name.clone(), redact::MARK.to_owned()));
         let replayed = self.taping.as_ref().and_then(Taping::replayed);
@@ -216,6 +221,7 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::args::Sandboxing;
     use pipeline_core::clock::Timestamp;
     use pipeline_core::value::Hash;
     use serde_json::json;
@@ -245,8 +251,11 @@ pub(crate) mod tests {
             allow_read: vec!["docs".into()],
             allow_write: vec!["/abs".into()],
             allow_shell: true,
+            sandboxing: Sandboxing { sandbox: true, no_sandbox: false },
         };
-        kept.allow(&more, Path::new("/here"));
+        let mut settings = Settings::default();
+        settings.working = "/here".into();
+        kept.allow(&more, &settings);
         kept.state.insert("x".to_owned(), Data::new(json!([1])));
         kept.mock_rules = Some(RulesText { name: "r.yaml".to_owned(), text: "seed: 7".to_owned() });
         let stored = manifest(kept.to_value().unwrap());
@@ -257,6 +266,8 @@ pub(crate) mod tests {
         assert_eq!(setup.info.dirs.read, [PathBuf::from("/here/docs")]);
         assert_eq!(setup.info.dirs.write, [PathBuf::from("/abs")]);
         assert_eq!(setup.info.permissions.shell, ["*"]);
+        assert!(setup.info.permissions.sandbox);
+        assert_eq!(setup.info.dirs.state, PathBuf::from("/s"));
         assert_eq!(setup.limits.max_duration, Some(Duration::from_millis(1500)));
         assert_eq!(setup.inputs["topic"].json(), &json!("rust"));
         assert!(setup.info.mock);
@@ -269,6 +280,26 @@ pub(crate) mod tests {
         kept.limit(&Limits { max_cost_usd: Some(5.0), ..Limits::default() });
         assert_eq!(kept.limits.max_cost_usd, Some(5.0));
         assert_eq!(kept.limits.max_parallel, Some(2));
+    }
+
+    /// Naive: the last one who speaks is heard, so that a resume without the flag has no sandbox.
+    #[test]
+    fn one_who_asks_for_the_sandbox_is_enough_and_only_a_flag_takes_it_away() {
+        let with = |has: bool, configured: bool, flags: &Sandboxing| {
+            let mut kept = Kept::default();
+            kept.permissions.sandbox = has;
+            let mut settings = Settings::default();
+            settings.config.sandbox = configured;
+            let more = Permissions { sandboxing: flags.clone(), ..Permissions::default() };
+            kept.allow(&more, &settings);
+            kept.permissions.sandbox
+        };
+        let none = Sandboxing::default();
+        let on = Sandboxing { sandbox: true, ..Sandboxing::default() };
+        let off = Sandboxing { no_sandbox: true, ..Sandboxing::default() };
+        assert!(!with(false, false, &none));
+        assert!(with(true, false, &none) && with(false, true, &none) && with(false, false, &on));
+        assert!(!with(true, true, &off));
     }
 
     #[test]

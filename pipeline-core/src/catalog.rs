@@ -11,6 +11,7 @@ use async_trait::async_trait;
 
 use crate::error::{ErrorKind, StepError};
 use crate::memory::MemoryProbe;
+use crate::process::sandbox::Tried;
 use crate::provider::{Provider, ProviderKind};
 use crate::redact::Redactor;
 use crate::step::{RunInfo, Step};
@@ -134,6 +135,8 @@ pub struct Services {
     pub redactor: Arc<Redactor>,
     /// The environment of child processes: an allow-list, never the whole.
     pub child_env: Arc<BTreeMap<String, String>>,
+    /// Which sandbox was seen to work.
+    pub sandbox: Tried,
     /// Most calls at once to live providers, over all runs of the process; `None` = no limit (mocks).
     pub calls: Option<Arc<tokio::sync::Semaphore>>,
     /// Tells how much memory the process holds, for limits on it.
@@ -153,6 +156,7 @@ impl Services {
             tape: None,
             redactor: Arc::default(),
             child_env: Arc::default(),
+            sandbox: Tried::default(),
             calls: None,
             memory: None,
         }

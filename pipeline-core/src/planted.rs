@@ -35,6 +35,8 @@ pub enum Bug {
     LogRequest,
     /// An address that a name leads to is not looked at.
     ResolveOnce,
+    /// A program for which a sandbox is asked for starts without one.
+    NoNamespace,
     /// What a template gave is rendered again.
     RenderTwice,
     /// Values stand in the text of a shell script.
@@ -62,6 +64,7 @@ impl Bug {
             Self::JoinPaths => "join-paths",
             Self::LogRequest => "log-request",
             Self::ResolveOnce => "resolve-once",
+            Self::NoNamespace => "no-namespace",
             Self::RenderTwice => "render-twice",
             Self::SpliceScript => "splice-script",
             Self::ForgetLast => "forget-last",

@@ -2,11 +2,12 @@
 //!
 //! Owns [`Command`] and [`Running`]: every child is the leader of a process group of its own, the whole group, and what left it
 //! (`process/family.rs`), is killed when its guard is dropped, what it prints is read up to a limit, and nothing of the environment reaches it but what
-//! is given. Shell steps, agent CLIs, MCP servers and the jq host start their children here and nowhere else.
-//! Must not know what runs.
+//! is given. Shell steps, agent CLIs, MCP servers and the jq host start their children here and nowhere else; where a sandbox is
+//! asked for (`process/sandbox.rs`), it stands around them or nothing starts. Must not know what runs.
 
 mod system;
 mod family;
+pub mod sandbox;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::error::{ErrorKind, StepError};
 use crate::planted::{Bug, planted};
+use sandbox::{Sandbox, Wrapped};
 
 pub use system::{Signal, ended_by, is_alive, is_executable, send};
 
@@ -41,6 +43,9 @@ pub struct Command {
     /// in its environment, PIPELINE_CHILD and PIPELINE_ATTEMPT, and dies with it, in sessions of its own too; and what a
     /// killed process of ours left of the same attempt dies first. `None` = only its process group.
     pub family: Option<String>,
+    /// What it sees of this machine; `None` = everything that we do. Inside, an end by a signal is told as exit code 128 and the
+    /// signal's number, as shells do.
+    pub sandbox: Option<Sandbox>,
 }
 
 /// What a child that was run to its end left.
@@ -63,6 +68,8 @@ pub struct Running {
     group: Option<u32>,
     /// What everything that it started has in its environment.
     mark: Option<String>,
+    /// The child is the sandbox, and the program in its group.
+    is_wrapped: bool,
 }
 
 impl Command {
@@ -72,15 +79,25 @@ impl Command {
         Self { program: program.into(), args, ..Self::default() }
     }
 
-    /// Starts it with all three streams piped.
+    /// Starts it with all three streams piped. A child in a sandbox ends with the thread that started it, as with the process.
     ///
     /// # Errors
-    /// `Environment` when the program or its directory does not exist or may not be run.
-    pub fn spawn(&self) -> Result<Running, StepError> {
-        let mut command = tokio::process::Command::new(&self.program);
-        let mut env = self.env.clone();
+    /// `Environment` when the program or its directory does not exist or may not be run, or the sandbox cannot be made; `Denied`
+    /// when the sandbox does not show the program.
+    pub async fn spawn(&self) -> Result<Running, StepError> {
+        let sandbox = self.sandbox.as_ref().filter(|_| !planted(Bug::NoNamespace));
+        let is_wrapped = sandbox.is_some();
+        let Wrapped { program, args, mut env } = match sandbox {
+            Some(sandbox) => Box::pin(self.wrapped(sandbox)).await?,
+            None => Wrapped {
+                program: PathBuf::from(&self.program),
+                args: self.args.clone(),
+                env: self.env.clone(),
+            },
+        };
+        let mut command = tokio::process::Command::new(program);
         let mark = self.family.as_ref().map(|attempt| family::mark(&mut env, attempt));
-        command.args(&self.args).env_clear().envs(&env).kill_on_drop(true);
+        command.args(args).env_clear().envs(&env).kill_on_drop(true);
         system::lead(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(cwd) = &self.cwd {
@@ -100,7 +117,17 @@ impl Command {
             StepError::new(ErrorKind::Environment, message).help("install it, or give its path")
         })?;
         let group = child.id();
-        Ok(Running { child, group, mark })
+        Ok(Running { child, group, mark, is_wrapped })
+    }
+
+    /// The command with its sandbox around it, when one can be made.
+    async fn wrapped(&self, sandbox: &Sandbox) -> Result<Wrapped, StepError> {
+        let bwrap = sandbox::find(sandbox.search.as_deref(), &sandbox.tried).await.map_err(|mut error| {
+            let program = self.program.to_string_lossy();
+            error.message = format!("`{program}` was not started: {}", error.message);
+            error
+        })?;
+        sandbox.around(bwrap, self)
     }
 
     /// Runs it to its end: writes `input`, reads what it prints up to `most` bytes of each stream. What is over the limit
@@ -109,7 +136,7 @@ impl Command {
     /// # Errors
     /// As [`Command::spawn`]; `TimedOut` at `deadline`, with the group killed.
     pub async fn run(&self, input: &[u8], most: usize, deadline: Instant) -> Result<Finished, StepError> {
-        let mut running = self.spawn()?;
+        let mut running = self.spawn().await?;
         let program = self.program.to_string_lossy().into_owned();
         let (stdin, stdout, stderr) = running.streams();
         let feed = async {
@@ -125,6 +152,10 @@ impl Command {
         };
         match tokio::time::timeout_at(deadline, work).await {
             Ok((out, err, Ok(status))) => {
+                let complaint = sandbox::complaint(status.code(), &out.0, &err.0);
+                if let Some(complaint) = complaint.filter(|_| running.is_wrapped) {
+                    return Err(complaint);
+                }
                 let is_cut = out.1 || err.1;
                 Ok(Finished { status, stdout: out.0, stderr: err.0, is_cut })
             }
@@ -169,6 +200,11 @@ impl Running {
 
     /// Sends a signal to the whole group; where there are no groups, the child itself is killed, whatever the signal.
     pub fn signal(&mut self, signal: Signal) {
+        if let Some(group) = self.group.filter(|_| self.is_wrapped && signal == Signal::Terminate) {
+            // A sandbox that is asked to stop takes the program along at once: only what is inside is asked.
+            family::terminate_inside(group);
+            return;
+        }
         if let Some(group) = self.group
             && (planted(Bug::KillOnDrop) || !system::signal_group(group, signal))
         {
@@ -210,6 +246,7 @@ pub async fn read_up_to(stream: Option<impl AsyncRead + Unpin>, most: usize) -> 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+    #![expect(clippy::disallowed_methods, reason = "there is no step")]
 
     use super::*;
 
@@ -253,7 +290,7 @@ mod tests {
     #[tokio::test]
     async fn n08a_the_deadline_kills_the_whole_group() {
         let script = "sleep 300 & echo $!; trap '' TERM; sleep 300 & echo $!; wait";
-        let mut running = sh(script).spawn().unwrap();
+        let mut running = sh(script).spawn().await.unwrap();
         let (_stdin, stdout, _stderr) = running.streams();
         let mut stdout = stdout.unwrap();
         let mut text = String::new();
@@ -294,7 +331,7 @@ mod tests {
                 let script = format!("{leave}\necho started; {end}");
                 let command =
                     Command { family: Some(attempt.clone()), ..sh(&format!("exec 2>/dev/null; {script}")) };
-                let mut running = command.spawn().unwrap();
+                let mut running = command.spawn().await.unwrap();
                 let (_stdin, stdout, _stderr) = running.streams();
                 let mut stdout = tokio::io::BufReader::new(stdout.unwrap());
                 let mut line = String::new();
@@ -322,10 +359,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_start_says_why() {
-        let error = Command::new("/no/such/program", ["x"]).spawn().unwrap_err();
+        let error = Command::new("/no/such/program", ["x"]).spawn().await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Environment);
         assert!(error.message.contains("/no/such/program"), "{}", error.message);
         let lost = Command { cwd: Some("/no/such/dir".into()), ..sh("true") };
-        assert!(lost.spawn().unwrap_err().message.contains("/no/such/dir"));
+        assert!(lost.spawn().await.unwrap_err().message.contains("/no/such/dir"));
     }
 }

@@ -301,6 +301,7 @@ impl Runner {
             run: base.join(".pipeline").join("runs").join(&manifest.run_id),
             read: all(&settings.read),
             write: all(&settings.write),
+            state: base.join(".pipeline"),
         };
         let visible = self.env.iter().filter(|(name, _)| root.env.contains(name));
         Ok(RunSetup {

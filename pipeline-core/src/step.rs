@@ -4,6 +4,7 @@
 //! control flow is the schedule's. Must not know any step, provider or tool by name.
 //! Next: `engine/executor.rs`, which calls steps; pipeline-steps, which has them.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ use crate::document::Node;
 use crate::error::{ErrorKind, StepError};
 use crate::fact::{Assignment, Status, Usage};
 use crate::path::{OpKey, OpRole};
+use crate::process::Command;
+use crate::process::sandbox::Sandbox;
 use crate::value::{Data, Hash, Value};
 
 pub use crate::engine::effect::{EffectPort, ProgressPort};
@@ -140,6 +143,9 @@ pub struct Permissions {
     /// names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_tools: Option<Vec<String>>,
+    /// Whether programs that steps start have a sandbox around them: [`crate::process::sandbox`]. Without one they are not started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sandbox: bool,
 }
 
 /// Whether one of `rules` allows a tool: see [`Permissions::allowed_tools`].
@@ -231,6 +237,8 @@ pub struct RunDirs {
     pub read: Vec<PathBuf>,
     /// Roots that may be written, beside workspace and output: `permissions.write` and `--allow-write`.
     pub write: Vec<PathBuf>,
+    /// Where all runs are kept: what a step starts in a sandbox never writes there.
+    pub state: PathBuf,
 }
 
 /// What a step is told about its attempt, and its only doors to the outside.
@@ -296,6 +304,44 @@ impl StepContext {
     /// Idempotency key of this logical attempt, the same after a crash: `run/step/attempt-group`.
     pub fn idempotency_key(&self) -> String {
         format!("{}/{}/{}", self.run.id, self.key.path, self.key.turn)
+    }
+
+    /// A program that this step starts: with the environment of children, the mark of this attempt, and the sandbox around it where
+    /// the run asks for one. Whoever starts programs begins here.
+    #[expect(clippy::disallowed_methods, reason = "the place where it is put around")]
+    pub fn command(
+        &self,
+        program: impl Into<OsString>,
+        args: impl IntoIterator<Item = impl Into<OsString>>,
+    ) -> Command {
+        Command {
+            env: (*self.services.child_env).clone(),
+            family: Some(self.family()),
+            sandbox: self.sandbox(),
+            ..Command::new(program, args)
+        }
+    }
+
+    /// What a program sees, where the run asks for that: the directories of the run as steps may use them, and no network.
+    fn sandbox(&self) -> Option<Sandbox> {
+        let dirs = &self.run.dirs;
+        let variable = |name: &str| self.services.child_env.get(name).cloned();
+        self.run.permissions.sandbox.then(|| Sandbox {
+            tried: self.services.sandbox.clone(),
+            search: variable("PATH"),
+            read: dirs.read.clone(),
+            around: vec![dirs.pipeline.clone(), dirs.working.clone()],
+            write: [&self.workspace, &dirs.workspace, &dirs.output]
+                .into_iter()
+                .filter(|dir| dir.is_absolute())
+                .chain(&dirs.write)
+                .cloned()
+                .collect(),
+            kept: vec![dirs.state.clone()],
+            home: variable("HOME").map(PathBuf::from),
+            temporary: variable("TMPDIR").map(PathBuf::from),
+            network: false,
+        })
     }
 
     /// The mark of what this logical attempt starts, for [`crate::process::Command::family`]: the same after a crash, and no other

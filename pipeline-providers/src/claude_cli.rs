@@ -110,6 +110,7 @@ impl ClaudeCli {
     ///
     /// # Errors
     /// `Environment` when there is none or it does not tell; `TimedOut` when it takes too long.
+    #[expect(clippy::disallowed_methods, reason = "a person asks, and no step")]
     pub async fn version(&self, env: &BTreeMap<String, String>) -> Result<String, StepError> {
         let executable = self.executable(env)?;
         let command = Command { env: env.clone(), ..Command::new(&executable, ["--version"]) };
@@ -170,6 +171,6 @@ impl Provider for ClaudeCli {
             default_model: &settings.default_model,
         };
         let invocation = Invocation::new(request, cx, given)?;
-        stream::start(invocation, cx, Arc::clone(&settings.clock))
+        stream::start(invocation, cx, Arc::clone(&settings.clock)).await
     }
 }

@@ -83,6 +83,7 @@ impl Fixture {
                 run: self.path("run"),
                 read: Vec::new(),
                 write: Vec::new(),
+                state: PathBuf::new(),
             },
             permissions: pipeline_core::step::Permissions::default(),
         };

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use pipeline_core::document::Node;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::plan::CheckContext;
-use pipeline_core::process::{Command, Finished, ended_by};
+use pipeline_core::process::{Finished, ended_by};
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::value::{Data, Value};
 use schemars::JsonSchema;
@@ -220,10 +220,9 @@ async fn work(cx: &StepContext, config: &Config, words: &[String]) -> Result<Val
     } else {
         program
     };
-    let mut command = Command::new(program, arguments);
+    let mut command = cx.command(program, arguments);
     command.cwd = Some(directory(cx, config.cwd.as_deref())?);
-    command.env = environment(cx, &config.env)?;
-    command.family = Some(cx.family());
+    command.env.extend(environment(&config.env)?);
     let input = match &config.input {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -249,11 +248,8 @@ fn directory(cx: &StepContext, cwd: Option<&str>) -> Result<PathBuf, StepError> 
     Ok(working.join(path))
 }
 
-fn environment(
-    cx: &StepContext,
-    more: &BTreeMap<String, Value>,
-) -> Result<BTreeMap<String, String>, StepError> {
-    let mut all = (*cx.services.child_env).clone();
+fn environment(more: &BTreeMap<String, Value>) -> Result<BTreeMap<String, String>, StepError> {
+    let mut all = BTreeMap::new();
     for (name, value) in more {
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(StepError::invalid(format!("`{name}` cannot be the name of a variable"))

@@ -149,7 +149,7 @@ async fn run(
     deadline: Instant,
 ) -> Result<Finished, StepError> {
     let cwd = [&cx.workspace, &cx.run.dirs.working].into_iter().find(|dir| dir.is_dir()).cloned();
-    let command = Command { cwd, env, family: Some(cx.family()), ..Command::new(program, arguments) };
+    let command = Command { cwd, env, ..cx.command(program, arguments) };
     command.run(input.as_bytes(), MOST, deadline).await
 }
 

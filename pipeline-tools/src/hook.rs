@@ -209,8 +209,7 @@ async fn command(
     let Some((program, rest)) = words.split_first() else { return Ok(()) };
     cx.run.permissions.check_program("a hook", words)?;
     let cwd = Some(cx.run.dirs.working.clone()).filter(|dir| dir.is_dir());
-    let (env, family) = ((*cx.services.child_env).clone(), Some(cx.family()));
-    let child = Command { cwd, env, family, ..Command::new(program, rest) };
+    let child = Command { cwd, ..cx.command(program, rest) };
     let deadline = cx.deadline.min(Instant::now() + timeout);
     let done = child.run(call.to_string().as_bytes(), MOST, deadline).await?;
     let stderr = String::from_utf8_lossy(&done.stderr).trim().to_owned();

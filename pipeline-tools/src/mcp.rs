@@ -297,7 +297,7 @@ impl Slot {
         cx.run.permissions.check_program(&place, &words)?;
         // Steps share it, so it belongs to the run.
         let family = Some(format!("{}/mcp/{}", cx.run.dirs.run.display(), self.name));
-        let mut child = Command { cwd, env, family, ..Command::new(program, args) }.spawn()?;
+        let mut child = Command { cwd, env, family, ..cx.command(program, args) }.spawn().await?;
         let (stdin, stdout, stderr) = child.streams();
         let tail = Arc::new(Tail::default());
         let (mut tasks, stop) = (JoinSet::new(), Arc::new(Notify::new()));

@@ -21,6 +21,9 @@ pub struct Plan {
     /// Limits of the run.
     #[command(flatten)]
     pub limits: Limits,
+    /// Whether programs would have a sandbox.
+    #[command(flatten)]
+    pub sandboxing: super::Sandboxing,
     /// Where steps would work [default: workspace]
     #[arg(long, value_name = "DIR")]
     pub workspace_dir: Option<PathBuf>,

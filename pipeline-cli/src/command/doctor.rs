@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pipeline_core::clock::{Clock, SystemClock, Timestamp};
+use pipeline_core::process::sandbox::Tried;
 use pipeline_core::process::{self, is_executable};
 use pipeline_core::value::Value;
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::args::Sandboxing;
 use crate::console::{GREEN, RED, YELLOW, paint, visible};
 use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
@@ -47,6 +49,7 @@ struct Probe {
 pub async fn doctor(app: &App) -> Result<Exit, Failure> {
     let mut probes = probes(&app.settings);
     probes.push(agent(&app.settings).await);
+    probes.push(sandbox(&app.settings).await);
     probes.extend(services(&app.settings).await);
     app.console.out(&if app.settings.json {
         format!("{:#}\n", document(&probes))
@@ -153,6 +156,7 @@ fn open_files() -> Probe {
 }
 
 /// The agent CLI, and the version that it tells.
+#[expect(clippy::disallowed_methods, reason = "a person asks, and no step")]
 async fn agent(settings: &Settings) -> Probe {
     let name = "executable claude".to_owned();
     let Some(program) = executable(settings, "claude") else {
@@ -168,6 +172,21 @@ async fn agent(settings: &Settings) -> Probe {
     let ok = told.is_ok();
     let told = told.unwrap_or_else(|why| why);
     Probe { name, ok, needed: false, detail: format!("{}: {told}", program.display()) }
+}
+
+/// Whether a sandbox can be made, which is tried. Nothing that starts programs runs without it where it is asked for everywhere.
+async fn sandbox(settings: &Settings) -> Probe {
+    let is_everywhere = settings.sandbox(false, &Sandboxing::default());
+    let found = process::sandbox::find(settings.variable("PATH"), &Tried::default()).await;
+    let ok = found.is_ok();
+    let detail = match found {
+        Ok(bwrap) => {
+            let asked = if is_everywhere { ", and every file has it" } else { "" };
+            format!("{} makes one{asked}", bwrap.display())
+        }
+        Err(error) => format!("{}; {}", error.message, error.help.unwrap_or_default()),
+    };
+    Probe { name: "sandbox".to_owned(), ok, needed: is_everywhere, detail }
 }
 
 /// How the services of the newest run were at its end, where that is known.

@@ -133,6 +133,12 @@ impl Shown<'_> {
         ]
     }
 
+    /// Whether programs would have a sandbox.
+    fn has_sandbox(&self) -> bool {
+        let file = &self.plan.root().settings;
+        self.app.settings.sandbox(file.permissions.sandbox, &self.args.sandboxing)
+    }
+
     fn text(&self) -> String {
         let mut out = format!("{} ({})\n", paint(CYAN, short(&self.plan.root().name, 100)), self.mode);
         for input in &self.plan.root().inputs {
@@ -151,6 +157,9 @@ impl Shown<'_> {
         }
         for (name, path, by) in self.directories() {
             let _ok = writeln!(out, "{name}: {} {}", short(&path, 200), paint(DIM, format!("({by})")));
+        }
+        if self.has_sandbox() {
+            out.push_str("sandbox: around every program, without network but for agent CLIs; without a sandbox none starts\n");
         }
         let bound = |bound: &Bound, show: fn(f64) -> String| match bound {
             Ok(most) => format!("at most {}", show(*most)),
@@ -247,6 +256,7 @@ impl Shown<'_> {
             "fingerprint": self.plan.fingerprint(),
             "steps": self.forecast.lines.iter().map(step).collect::<Vec<_>>(),
             "directories": directories,
+            "sandbox": self.has_sandbox(),
             "time_s": bound(&self.forecast.seconds),
             "model_calls": bound(&self.forecast.calls),
             "cost_usd": bound(&self.forecast.cost),

@@ -63,7 +63,7 @@ pub async fn resume(app: &App, args: &Resume) -> Result<Exit, Failure> {
     let manifest = &opened.stored.manifest;
     let mut kept = Kept::of(manifest)?;
     let (mode, rules) = mode_of(app, manifest, &kept, &args.mock)?;
-    kept.allow(&args.permissions, &app.settings.working);
+    kept.allow(&args.permissions, &app.settings);
     kept.limit(&args.limits);
     let mut kinds = app.kinds(mode, rules.as_ref())?;
     let plan = Arc::new(compile_again(app, manifest, &opened.stored.sources, &kinds)?);

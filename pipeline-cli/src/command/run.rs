@@ -109,6 +109,7 @@ fn planned(args: &Run) -> crate::args::Plan {
         against: None,
         mock: args.mock.clone(),
         limits: args.limits.clone(),
+        sandboxing: args.permissions.sandboxing.clone(),
         workspace_dir: args.workspace_dir.clone(),
         output_dir: args.output_dir.clone(),
     }
@@ -176,7 +177,7 @@ fn kept(app: &App, args: &Run, plan: &Plan, mode: Mode, rules: Option<RulesText>
         ..Kept::default()
     };
     kept.let_read(&plan.root().env, settings);
-    kept.allow(&args.permissions, &settings.working);
+    kept.allow(&args.permissions, settings);
     kept.limit(&settings.limits(&args.limits, &plan.root().budget));
     Ok(kept)
 }

@@ -207,7 +207,7 @@ fn workflow_keys() -> Map<String, Value> {
         "defaults": map("What steps have that do not say otherwise"),
         "environment": map("`mode` and cost alerts"),
         "budget": budget(),
-        "permissions": map("What the run may read, write, start and reach"),
+        "permissions": permissions(),
         "providers": map("Backends by name"),
         "tools": {"description": "Tools that steps may call"},
         "mcp_servers": map("MCP servers by name"),
@@ -221,6 +221,31 @@ fn workflow_keys() -> Map<String, Value> {
         "outputs": map("What a run returns: an expression for each name"),
     });
     into_map(keys)
+}
+
+/// What a run may do.
+fn permissions() -> Value {
+    let names =
+        |what: &str| json!({"type": ["string", "array"], "items": {"type": "string"}, "description": what});
+    json!({
+        "type": "object",
+        "description": "What the run may read, write, start and reach",
+        "properties": {
+            "read": names("Directories that may be read, beside those of the run"),
+            "write": names("Directories that may be written, beside workspace and output directory"),
+            "shell": {
+                "type": ["string", "array", "boolean"], "items": {"type": "string"},
+                "description": "Programs that may start: a name, the first words of a command, or `*`",
+            },
+            "network": names("Hosts that tools may reach: a name, `*.name`, or `*`"),
+            "env": names("Variables of the environment that expressions may read"),
+            "tools": names("The tools that may be called at all: a name, `prefix*`, `mcp__SERVER`, or `*`"),
+            "sandbox": {
+                "type": "boolean",
+                "description": "Programs start in a sandbox or not at all: no network, no home, only directories of the run",
+            },
+        },
+    })
 }
 
 /// The keys that every step has.

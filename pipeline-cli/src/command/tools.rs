@@ -156,7 +156,7 @@ fn bench(
         workshop.declare(app, plan)?;
     }
     let mut kept = Kept { permissions: settings.permissions.clone(), ..Kept::default() };
-    kept.allow(may, &app.settings.working);
+    kept.allow(may, &app.settings);
     let working = app.settings.working.clone();
     let dirs = RunDirs {
         working: working.clone(),
@@ -166,6 +166,7 @@ fn bench(
         output: app.settings.output_dir(None, &settings),
         read: kept.read,
         write: kept.write,
+        state: state_dir,
         ..RunDirs::default()
     };
     let run = RunInfo {

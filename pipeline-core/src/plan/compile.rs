@@ -138,7 +138,12 @@ impl Compiler<'_> {
         }
         let texts: Vec<&str> = self.sources.files().map(|(_, f)| &*f.text).collect();
         let fingerprint = Hash::of(&(1, self.options.lenient, texts));
-        let pipelines: Vec<Pipeline> = self.pipelines.into_iter().flatten().collect();
+        let mut pipelines: Vec<Pipeline> = self.pipelines.into_iter().flatten().collect();
+        // All programs of a run start in one way: a child that asks for the sandbox has it, and none can do without.
+        let sandbox = pipelines.iter().any(|pipeline| pipeline.settings.permissions.sandbox);
+        if let Some(root) = pipelines.first_mut() {
+            root.settings.permissions.sandbox = sandbox;
+        }
         let plan = Plan {
             pipelines,
             blocks: self.blocks,

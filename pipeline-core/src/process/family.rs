@@ -62,17 +62,35 @@ fn is_orphan(environment: &[u8]) -> bool {
     u32::try_from(owner).map_or(true, |owner| begun(owner) != Some(began))
 }
 
+/// Asks everything in a process group to stop but its leader.
+pub(super) fn terminate_inside(group: u32) {
+    for pid in processes().filter(|pid| *pid != group && group_of(*pid) == Some(group)) {
+        // One that has just ended needs no signal.
+        let _ = send(pid, Signal::Terminate);
+    }
+}
+
+/// The process group of a living process.
+fn group_of(process: u32) -> Option<u32> {
+    fields(process)?.split_whitespace().nth(2)?.parse().ok()
+}
+
 /// When a living process began, in ticks since the machine did.
 fn begun(process: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in brackets, may have anything in it. It is the second field, and the beginning is the 22nd.
-    let (_, fields) = stat.rsplit_once(')')?;
+    let fields = fields(process)?;
     let mut fields = fields.split_whitespace();
     // A zombie starts nothing more and waits for nothing.
     if fields.next()? == "Z" {
         return None;
     }
     fields.nth(18)?.parse().ok()
+}
+
+/// What the system tells of a process, from its state on: the third field; when it began is the 22nd.
+fn fields(process: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, in brackets, may have anything in it.
+    stat.rsplit_once(')').map(|(_, fields)| fields.to_owned())
 }
 
 /// `is_new`: what is meant may have been started just now.
@@ -96,12 +114,16 @@ fn kill_all(is_new: bool, is_meant: impl Fn(&[u8]) -> bool) {
 /// Living processes, other than this one, whose environment is meant. That of a zombie, or of somebody else's process,
 /// cannot be read.
 fn marked(is_meant: impl Fn(&[u8]) -> bool) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let own = std::process::id();
-    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
     let is_one =
         |pid: &u32| *pid != own && std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|e| is_meant(&e));
-    pids.filter(is_one).collect()
+    processes().filter(is_one).collect()
+}
+
+/// All processes; none where there is no `/proc`.
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// What lives of an attempt.

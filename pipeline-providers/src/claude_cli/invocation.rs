@@ -5,7 +5,6 @@
 //! Must not know how the process is watched (`stream.rs`).
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use pipeline_core::error::{ErrorKind, StepError};
@@ -106,14 +105,16 @@ impl Invocation {
         env.extend(options.env);
         args.extend(options.flags);
         let input = input(&request.messages, resumed)?;
-        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let mut command = Command { cwd: Some(cwd), env, ..cx.command(given.executable, args) };
+        if let Some(sandbox) = &mut command.sandbox {
+            // It is nothing without its service. Its own file may lie in the home, which is not shown.
+            sandbox.network = true;
+            sandbox.read.push(given.executable.to_owned());
+            sandbox.read.extend(given.executable.canonicalize());
+            sandbox.read.extend(given.hook_program.first().map(PathBuf::from));
+        }
         Ok(Self {
-            command: Command {
-                cwd: Some(cwd),
-                env,
-                family: Some(cx.family()),
-                ..Command::new(given.executable, args)
-            },
+            command,
             input,
             schema: request.output_schema.is_some(),
             servers: options.servers,

@@ -85,12 +85,12 @@ enum Woken {
 ///
 /// # Errors
 /// As [`pipeline_core::process::Command::spawn`].
-pub(super) fn start(
+pub(super) async fn start(
     invocation: Invocation,
     cx: &StepContext,
     clock: Arc<dyn Clock>,
 ) -> Result<ModelStream, StepError> {
-    let mut running = invocation.command.spawn()?;
+    let mut running = invocation.command.spawn().await?;
     let (stdin, stdout, stderr) = running.streams();
     let (Some(mut stdin), Some(stdout), Some(mut stderr)) = (stdin, stdout, stderr) else {
         return Err(StepError::new(ErrorKind::Internal, "the agent has no pipes"));

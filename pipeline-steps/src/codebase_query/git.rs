@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pipeline_core::error::{ErrorKind, StepError};
-use pipeline_core::process::{Command, Finished};
+use pipeline_core::process::Finished;
 use pipeline_core::step::StepContext;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -54,9 +54,8 @@ impl<'a> Git<'a> {
 
     async fn run(&self, args: &[&str]) -> Result<Finished, StepError> {
         let all = SAFE.iter().chain(args).map(OsString::from);
-        let mut command = Command::new("git", all);
+        let mut command = self.cx.command("git", all);
         command.cwd = Some(self.place.to_path_buf());
-        command.env = (*self.cx.services.child_env).clone();
         command.env.retain(|name, _| !name.starts_with("GIT_"));
         command.env.insert("LC_ALL".to_owned(), "C".to_owned());
         command.env.insert("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned());
@@ -64,7 +63,7 @@ impl<'a> Git<'a> {
             command.env.insert("GIT_CEILING_DIRECTORIES".to_owned(), above.to_owned());
         }
         let deadline = self.cx.deadline.min(Instant::now() + DEADLINE);
-        let done = command.run(b"", MOST, deadline).await?;
+        let done = Box::pin(command.run(b"", MOST, deadline)).await?;
         if done.is_cut {
             let message = format!("git has more to say than {} MiB", MOST / 1024 / 1024);
             return Err(StepError::new(ErrorKind::TooLarge, message).help("ask about a smaller directory"));

@@ -7,7 +7,6 @@
 mod watch;
 
 use pipeline_core::error::{ErrorKind, StepError};
-use pipeline_core::process::Command;
 use pipeline_core::step::StepContext;
 use pipeline_core::value::Value;
 use regex::Regex;
@@ -255,14 +254,12 @@ impl Line {
     async fn hold(&self, cx: &StepContext) -> Result<(), StepError> {
         let mut command = match self {
             Self::Words(words) => match words.split_first() {
-                Some((program, args)) => Command::new(&program.0, args.iter().map(|a| &a.0)),
+                Some((program, args)) => cx.command(&program.0, args.iter().map(|a| &a.0)),
                 None => return Err(StepError::invalid("`expect.command_ok` is empty")),
             },
-            Self::Text(text) => Command::new("/bin/sh", ["-c", text.as_str()]),
+            Self::Text(text) => cx.command("/bin/sh", ["-c", text.as_str()]),
         };
         command.cwd = Some(cx.workspace.clone());
-        command.env = (*cx.services.child_env).clone();
-        command.family = Some(cx.family());
         let shown = self.shown();
         let work = async {
             // Nothing else may have needed it yet.

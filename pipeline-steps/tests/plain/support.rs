@@ -256,6 +256,7 @@ impl World {
             working: work,
             read: Vec::new(),
             write: Vec::new(),
+            state: PathBuf::new(),
         }
     }
 

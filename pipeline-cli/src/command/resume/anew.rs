@@ -145,7 +145,7 @@ fn widen(app: &App, args: &Resume, plan: &Plan, kept: &mut Kept) {
     kept.write = file.write.iter().map(|dir| app.settings.absolute(dir)).collect();
     kept.permissions = file.permissions.clone();
     kept.let_read(&plan.root().env, &app.settings);
-    kept.allow(&args.permissions, &app.settings.working);
+    kept.allow(&args.permissions, &app.settings);
 }
 
 /// Variables that outlive runs are those that the old run began with, and what the edited file reads beside them.

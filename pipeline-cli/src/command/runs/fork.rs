@@ -33,7 +33,7 @@ pub(super) async fn fork(place: &Place<'_>, args: &Fork) -> Result<Exit, Failure
     let old = &stored.manifest;
     let mut kept = Kept::of(old)?;
     let (mode, rules) = mode_of(app, old, &kept, &args.mock)?;
-    kept.allow(&args.permissions, &app.settings.working);
+    kept.allow(&args.permissions, &app.settings);
     kept.limit(&args.limits);
     kept.until = None;
     kept.forked_from = Some(old.run_id.clone());

@@ -88,6 +88,7 @@ impl Trial<'_> {
         self.clean()?;
         let mut child = itself::command(self.app, &self.run_args(&["--events"]), &self.app.settings.working)?
             .spawn()
+            .await
             .map_err(|error| Failure::environment(error.to_string()))?;
         let (_, stdout, _stderr) = child.streams();
         if let Some(stdout) = stdout {

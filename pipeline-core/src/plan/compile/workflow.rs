@@ -278,6 +278,7 @@ impl Compiler<'_> {
         allowed.network = plain(inner.texts("network", report));
         allowed.allowed_tools = inner.get("tools").is_some().then(|| plain(inner.texts("tools", report)));
         self.scope.allowed_tools.clone_from(&allowed.allowed_tools);
+        allowed.sandbox = inner.flag("sandbox", report).unwrap_or(false);
         inner.finish("`permissions`", self.options.lenient, report);
     }
 
