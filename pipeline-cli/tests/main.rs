@@ -44,6 +44,9 @@ mod docs;
 #[cfg(target_os = "linux")]
 #[path = "process/orphans.rs"]
 mod orphans;
+#[cfg(target_os = "linux")]
+#[path = "process/sandbox.rs"]
+mod sandbox;
 #[cfg(all(target_os = "linux", feature = "jq"))]
 #[path = "process/bombs.rs"]
 mod bombs;

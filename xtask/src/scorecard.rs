@@ -201,15 +201,18 @@ pub const TESTS: &[Test] = &[
     },
     Test {
         id: "T14",
-        about: "addresses that may not be reached",
-        parts: &[part(
-            "pipeline-tools",
-            "unit",
-            "http::tests::t14_no_spelling_of_a_near_address_is_fetched_although_every_host_is_listed",
-        )],
+        about: "addresses that may not be reached, and ways out of a sandbox",
+        parts: &[
+            part(
+                "pipeline-tools",
+                "unit",
+                "http::tests::t14_no_spelling_of_a_near_address_is_fetched_although_every_host_is_listed",
+            ),
+            part("pipeline-cli", "tests", "sandbox::t14_no_program_gets_out_of_the_sandbox"),
+        ],
         quick: 1,
-        full: 1,
-        bugs: &["resolve-once"],
+        full: 20,
+        bugs: &["resolve-once", "no-namespace"],
     },
     Test {
         id: "T15",
