@@ -28,6 +28,8 @@ mod taping;
 mod telemetry;
 mod walk;
 mod wiring;
+#[cfg(all(test, target_os = "linux"))]
+mod soak;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -6,7 +6,7 @@
 /// One test of the scorecard.
 #[derive(Debug)]
 pub struct Test {
-    /// `T1` to `T16`.
+    /// `T1` to `T17`.
     pub id: &'static str,
     /// What it shows.
     pub about: &'static str,
@@ -233,5 +233,17 @@ pub const TESTS: &[Test] = &[
         quick: 300,
         full: 20_000,
         bugs: &["forget-last"],
+    },
+    Test {
+        id: "T17",
+        about: "one process that makes runs for long",
+        parts: &[part(
+            "pipeline-cli",
+            "unit",
+            "soak::t17_n08c_x19_a_process_that_makes_runs_for_long_holds_no_more_than_at_first",
+        )],
+        quick: 400,
+        full: 100_000,
+        bugs: &["bare-spawn"],
     },
 ];
