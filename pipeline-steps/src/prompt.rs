@@ -72,11 +72,12 @@ impl Step for Prompt {
         let system = config.system_prompt.as_ref().map(|t| t.0.as_str());
         let keep = config.keep_answer.map(|keep| (keep, kept::name(cx, &asked.content, system)));
         if let Some((KeepAnswer::Load, name)) = &keep {
-            return kept::load(cx, name).await;
+            return Box::pin(kept::load(cx, name)).await;
         }
-        let output = Conversation::new(cx, Arc::clone(&provider), config).await?.run(asked).await?;
+        let conversation = Box::new(Conversation::new(cx, Arc::clone(&provider), config).await?);
+        let output = conversation.run(asked).await?;
         if let Some((_, name)) = &keep {
-            kept::save(cx, name, &output.value).await?;
+            Box::pin(kept::save(cx, name, &output.value)).await?;
         }
         Ok(output)
     }

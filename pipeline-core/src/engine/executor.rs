@@ -102,6 +102,7 @@ enum Worked {
     Stale(Vec<Assignment>),
 }
 
+/// A thousand attempts may wait at once: what few of them do is boxed, so that the others need no room for it.
 async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Worked, StepError> {
     let keeper = Keeper {
         sessions: attempt.services.sessions.clone(),
@@ -117,7 +118,7 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Wor
     };
     let output = match call.work {
         TaskWork::Keep { merges } => StepOutput {
-            set: keeper.merge(call.lasting.as_ref(), &merges).await?,
+            set: Box::pin(keeper.merge(call.lasting.as_ref(), &merges)).await?,
             ..StepOutput::ok(Value::Null)
         },
         TaskWork::WriteOutput { value } => StepOutput::ok(services.redactor.cleaned(value.into_json())),
@@ -142,7 +143,7 @@ async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Wor
             };
             let output = without_secrets(&services.redactor, step.run(&cx, with).await?);
             if let Some(lasting) = &call.lasting
-                && let Some(now) = keeper.keep(lasting, &output.set).await?
+                && let Some(now) = Box::pin(keeper.keep(lasting, &output.set)).await?
             {
                 return Ok(Worked::Stale(now));
             }

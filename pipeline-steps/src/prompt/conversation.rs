@@ -106,10 +106,12 @@ impl<'a> Conversation<'a> {
 
     /// Asks and goes on until the answer is what was asked for.
     ///
+    /// A thousand prompts may wait at once: what few of them do is boxed, so that the others need no room for it.
+    ///
     /// # Errors
     /// The provider's; `Schema` when the repairs are used up or an expectation is not met; `Budget` when turns are used up;
     /// a tool's, when the model can do nothing about it.
-    pub async fn run(mut self, asked: Asked) -> Result<StepOutput, StepError> {
+    pub async fn run(mut self: Box<Self>, asked: Asked) -> Result<StepOutput, StepError> {
         self.warnings = asked.warnings;
         let turn = self.begin(asked.continues).await?;
         self.said.push(Message { role: Role::User, content: asked.content });
@@ -122,7 +124,8 @@ impl<'a> Conversation<'a> {
             let mut said = std::mem::take(&mut self.said);
             said.push(without_open_calls(answer.to_message()));
             let (session, usage) = (answer.session_id.clone(), self.usage);
-            turn.end(self.cx, said, Answered { provider: self.provider.name(), session, usage }).await?;
+            let answered = Answered { provider: self.provider.name(), session, usage };
+            Box::pin(turn.end(self.cx, said, answered)).await?;
         }
         Ok(self.output(answer, data))
     }
@@ -130,7 +133,7 @@ impl<'a> Conversation<'a> {
     /// Takes the session that this prompt is a turn of.
     async fn begin(&mut self, continues: Option<String>) -> Result<Option<Turn>, StepError> {
         let turn = match (continues, &self.session) {
-            (Some(name), _) => match Turn::resume(self.cx, &name).await? {
+            (Some(name), _) => match Box::pin(Turn::resume(self.cx, &name)).await? {
                 Some(turn) => turn,
                 // No session of ours: the provider may know it.
                 None if self.able.sessions => {
@@ -142,7 +145,7 @@ impl<'a> Conversation<'a> {
                         .help("name one that a step before has begun; `pipeline sessions list` shows those that persist"));
                 }
             },
-            (None, Some(config)) => Turn::begin(self.cx, config).await?,
+            (None, Some(config)) => Box::pin(Turn::begin(self.cx, config)).await?,
             (None, None) => return Ok(None),
         };
         let history = turn.history(self.provider.name(), &self.able, &self.memory);
@@ -171,14 +174,16 @@ impl<'a> Conversation<'a> {
         loop {
             self.request.messages = self.messages();
             let answer = self.ask().await?;
-            self.keep_files(&answer).await?;
+            if !answer.files.is_empty() {
+                Box::pin(self.keep_files(&answer)).await?;
+            }
             let wanted = self.sort_calls(&answer.function_calls);
             if !wanted.is_empty() {
                 turns += 1;
                 if turns >= self.tool_turns {
                     return Err(self.too_many_turns(turns, &wanted));
                 }
-                let results = self.use_tools(&answer.function_calls).await?;
+                let results = Box::pin(self.use_tools(&answer.function_calls)).await?;
                 self.go_on(&answer, results);
                 continue;
             }
@@ -219,10 +224,10 @@ impl<'a> Conversation<'a> {
     async fn ask(&mut self) -> Result<ModelAnswer, StepError> {
         let described = json!({ "provider": self.provider.name(), "request": self.request });
         let worst = self.provider.worst_case(&self.request);
-        let (asked, provider, cx) = (self.request.clone(), Arc::clone(&self.provider), self.cx);
+        let (mut asked, provider, cx) = (Box::new(self.request.clone()), Arc::clone(&self.provider), self.cx);
         let call = |allowed| async move {
-            let request = ModelRequest { max_cost_usd: allowed, ..asked };
-            let answer = provider.complete(&request, cx).await?;
+            asked.max_cost_usd = allowed;
+            let answer = provider.complete(&asked, cx).await?;
             serde_json::to_value(answer).map_err(|e| internal("keep", &e))
         };
         let recorded = self.cx.metered("model", &described, worst, usage_of, call).await?;

@@ -97,7 +97,7 @@ impl Expect {
         if self.files_changed.is_none() && !with_lines {
             return Ok(None);
         }
-        Before::look(cx, with_lines).await.map(Some)
+        Box::pin(Before::look(cx, with_lines)).await.map(Some)
     }
 
     /// Refuses what cannot be looked at, before anything is paid for.
@@ -164,10 +164,10 @@ impl Expect {
             }
         }
         if let Some(before) = before {
-            self.hold_files(cx, before).await?;
+            Box::pin(self.hold_files(cx, before)).await?;
         }
         match &self.command_ok {
-            Some(line) => line.hold(cx).await,
+            Some(line) => Box::pin(line.hold(cx)).await,
             None => Ok(()),
         }
     }

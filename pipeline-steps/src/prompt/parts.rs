@@ -70,7 +70,7 @@ pub(super) async fn asked(
     match prompt {
         PromptText::Text(text) => asked.content.push(Content::Text { text }),
         PromptText::Other(value) => asked.content.push(Content::Text { text: text_of(&value) }),
-        PromptText::Parts(parts) => joined(cx, cache, parts, reader, &mut asked).await?,
+        PromptText::Parts(parts) => Box::pin(joined(cx, cache, parts, reader, &mut asked)).await?,
     }
     let is_empty = |c: &Content| matches!(c, Content::Text { text } if text.trim().is_empty());
     if asked.content.iter().all(is_empty) {
