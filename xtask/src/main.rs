@@ -60,7 +60,7 @@ Tasks:
                       eight processes that share one limit of `pipeline mock-server`: what is refused, how much is used
   targets             the program compiles for macOS and Windows, where their standard libraries are installed
   reliability [--quick | --full] [--only T3[,T9…]] [--seed N] [--record]
-                      seventeen properties as figures, and for each a planted bug that its test must find; --record
+                      eighteen properties as figures, and for each a planted bug that its test must find; --record
                       writes docs/reliability.json
   stages              the stages of ci";
 

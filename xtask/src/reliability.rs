@@ -1,4 +1,4 @@
-//! The scorecard: seventeen properties as figures, and for each a bug that its test must find.
+//! The scorecard: eighteen properties as figures, and for each a bug that its test must find.
 //!
 //! Owns the run of it: the tests are built twice, as they are and with bugs that can be planted, and started one by one; each
 //! prints its figure in a line `reliability: {…}`. A test whose bug is not found is a failed test. What the tests are:

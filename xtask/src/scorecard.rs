@@ -6,7 +6,7 @@
 /// One test of the scorecard.
 #[derive(Debug)]
 pub struct Test {
-    /// `T1` to `T17`.
+    /// `T1` to `T18`.
     pub id: &'static str,
     /// What it shows.
     pub about: &'static str,
@@ -245,5 +245,17 @@ pub const TESTS: &[Test] = &[
         quick: 400,
         full: 100_000,
         bugs: &["bare-spawn"],
+    },
+    Test {
+        id: "T18",
+        about: "killed in a sandbox, and no process left",
+        parts: &[part(
+            "pipeline-cli",
+            "tests",
+            "orphans::t18_n08a_x10_a_run_that_is_killed_in_a_sandbox_leaves_no_process_and_loses_nothing",
+        )],
+        quick: 20,
+        full: 500,
+        bugs: &["no-namespace"],
     },
 ];

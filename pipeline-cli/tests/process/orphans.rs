@@ -1,13 +1,15 @@
-//! T7 of `cargo xtask reliability`: stopped in any way, a run leaves no process, and can be resumed.
+//! T7 and T18 of `cargo xtask reliability`: stopped in any way, or killed, a run leaves no process, and can be resumed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pipeline_core::conformance::trials::{Random, Trials};
+use pipeline_core::conformance::trials::{Random, Trials, skip};
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::time::Instant;
 
-use super::crash::{check_journal, signal_if_alive, wait_for};
+use super::crash::{check_journal, facts, signal_if_alive, wait_for};
+use super::sandbox::missing;
 use super::support::{Scratch, finish, signal};
 
 /// Children that do not want to go: deaf to SIGTERM, in the background, twice removed, with the pipes held open. They go at
@@ -165,5 +167,102 @@ fn t07_a_run_that_is_stopped_leaves_no_process() {
     trials.finish(format!(
         "SIGINT, SIGTERM, SIGHUP, SIGINT twice and a closed pipe with {} stubborn children each: none left after {slowest} ms, each run resumes; SIGKILL leaves {left}",
         2 * EACH,
+    ));
+}
+
+/// Sixteen at once, of which every second is as stubborn as it can be.
+fn wide(mark: &str, go: &str) -> String {
+    format!(
+        "workflow:
+  name: killed
+  permissions: {{shell: [sh]}}
+  steps:
+    - {{name: before, type: test_echo, value: start}}
+    - name: fan
+      type: for_loop
+      parallel: true
+      max_parallel: 16
+      data_source: range(16)
+      steps:
+        - {{name: s, type: shell, command: [sh, -c, '[ $(($2 % 2)) = 1 ] && exit 0; {script}', '{mark}', '{go}', '{{{{ loop.item }}}}']}}
+",
+        script = SCRIPT.replace('\'', "''"),
+    )
+}
+
+/// Ends of attempts that were told, of lines that are whole.
+fn told_ends(stdout: &str) -> Vec<(String, u64)> {
+    let whole = stdout.rfind('\n').map_or("", |end| &stdout[..end]);
+    let events = whole.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ends = events.filter(|event| event["fact"] == "AttemptEnded");
+    ends.map(|end| (end["path"].as_str().unwrap().to_owned(), end["turn"].as_u64().unwrap())).collect()
+}
+
+/// Kills a run in a sandbox without warning and resumes it; how many ends it had told.
+fn kill_and_resume(number: u64, random: &mut Random) -> Result<usize, String> {
+    let scratch = Scratch::new();
+    let mark = format!("601.{}{number:05}", std::process::id());
+    let go = scratch.path().join("go");
+    scratch.write("killed.yaml", &wide(&mark, &go.display().to_string()));
+    let run = ["run", "killed.yaml", "--yes", "--mock", "--sandbox", "--events", "--run-id", "r"];
+    let child = scratch.command_with_path(&run).spawn().expect("it starts");
+    let (enough, begun) = (random.below(8 * EACH + 1), Instant::now());
+    while marked(&mark).len() < enough && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(random.draw() % 40));
+    signal_if_alive(&child);
+    let begun = Instant::now();
+    let ended = finish(child);
+    while !marked(&mark).is_empty() {
+        if begun.elapsed() > Duration::from_secs(6) {
+            let left = marked(&mark);
+            for pid in &left {
+                let _gone = rustix::process::kill_process(
+                    rustix::process::Pid::from_raw(*pid).unwrap(),
+                    Signal::KILL,
+                );
+            }
+            return Err(format!("kill {number}: {} processes are left", left.len()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let dir = scratch.path().join(".pipeline/runs/r");
+    if !dir.join("journal.log").exists() {
+        return Ok(0);
+    }
+    let told = told_ends(&ended.stdout);
+    let kept = facts(&dir);
+    if let Some(lost) = told.iter().find(|(path, turn)| {
+        !kept.iter().any(|(p, t, fact)| p == path && t == turn && fact == "AttemptEnded")
+    }) {
+        return Err(format!("kill {number}: {}#{} was told as done, and is lost", lost.0, lost.1));
+    }
+    std::fs::write(&go, "").expect("a file");
+    let resumed = scratch.run_with_path(&["resume", "r", "--json"]);
+    if resumed.code != Some(0) {
+        return Err(format!("kill {number}: the resume ends with {:?}: {}", resumed.code, resumed.stderr));
+    }
+    check_journal(&dir).map_err(|why| format!("kill {number}: {why}"))?;
+    Ok(told.len())
+}
+
+/// Naive: whoever is killed cannot clean up, so that what it started goes on in groups and sessions of its own.
+#[test]
+fn t18_n08a_x10_a_run_that_is_killed_in_a_sandbox_leaves_no_process_and_loses_nothing() {
+    if let Some(why) = missing() {
+        return skip("T18", &why);
+    }
+    let trials = Trials::of("T18", 4);
+    let mut random = Random::new(trials.seed());
+    let mut told = 0;
+    for number in 0..trials.wanted() {
+        if !trials.go_on() {
+            break;
+        }
+        trials.count(kill_and_resume(number, &mut random).map(|ends| told += ends));
+    }
+    trials.finish(format!(
+        "kill -9 of a fan-out of 16, with {EACH} stubborn children in every second branch: no process left, none of {told} ends that were told is lost or done again",
     ));
 }

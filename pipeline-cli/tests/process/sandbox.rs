@@ -27,7 +27,7 @@ const CANARY: &str = "canary-of-the-test";
 const ESCAPED: &str = "escaped";
 
 /// Why there is no sandbox here, if there is none.
-fn missing() -> Option<String> {
+pub fn missing() -> Option<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = runtime.block_on(find(Some("/usr/bin:/bin"), &Tried::default())).err()?;
     Some(format!("{}; {}", error.message, error.help.unwrap_or_default()))

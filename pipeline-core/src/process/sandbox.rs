@@ -37,9 +37,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Where programs are where no `PATH` says so.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Sets the limits and becomes the program. Shells disagree about the letter for processes; one that may not raise a limit
+/// Where the sandbox sees the memory that `pipeline` uses, which is none once that is dead.
+const ALIVE: &str = "/.alive";
+
+/// Goes on while `pipeline` is there: `bwrap` asks for its own end with its parent's, and each part of it a little after its
+/// beginning, so that what is begun while the parent is killed would stay. Sets the limits and becomes the program. Shells disagree about the letter for processes; one that may not raise a limit
 /// has a lower one already.
-const LIMITED: &str = r#"case $(ulimit -u 2>/dev/null) in "") ulimit -p "$1";; *) ulimit -u "$1";; esac 2>/dev/null
+const LIMITED: &str = r#"if [ -n "$1" ]; then read -r size rest 2>/dev/null <"$1" && [ "$size" != 0 ] || exit 1; fi; shift
+case $(ulimit -u 2>/dev/null) in "") ulimit -p "$1";; *) ulimit -u "$1";; esac 2>/dev/null
 ulimit -f "$2" 2>/dev/null; ulimit -c 0; shift 2; exec "$@""#;
 
 /// Whether the limits hold.
@@ -191,6 +196,13 @@ impl Sandbox {
         if self.network {
             args.push("--share-net".into());
         }
+        let own = format!("/proc/{}/statm", std::process::id());
+        let alive = if Path::new(&own).exists() {
+            args.extend(["--ro-bind", &own, ALIVE].map(OsString::from));
+            ALIVE
+        } else {
+            ""
+        };
         args.extend(layout.words());
         if let Some(cwd) = &command.cwd {
             args.extend(["--chdir".into(), cwd.into()]);
@@ -200,7 +212,7 @@ impl Sandbox {
         for (name, value) in of_loader {
             args.extend(["--setenv".into(), name.into(), value.into()]);
         }
-        args.extend(["--", "/bin/sh", "-c", LIMITED, "sh"].map(OsString::from));
+        args.extend(["--", "/bin/sh", "-c", LIMITED, "sh", alive].map(OsString::from));
         // Files are counted in pieces of 512 bytes.
         args.extend([MOST_PROCESSES.to_string().into(), (MOST_FILE / 512).to_string().into()]);
         args.push(command.program.clone());

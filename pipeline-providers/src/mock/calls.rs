@@ -11,7 +11,7 @@
 //!
 //! Must not know rules or answers: a rule is a number here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use parking_lot::Mutex;
 use pipeline_core::path::StepPath;
@@ -37,16 +37,45 @@ struct Turn {
     answered: Vec<Answered>,
 }
 
-/// Calls by run and step path. Shared by the mocks of a catalog.
+/// Most runs whose calls are remembered. A process that makes runs for years must not remember all of them, and nobody makes
+/// so many at once on mocks.
+const RUNS: usize = 1024;
+
+/// Calls of one run, by step path.
+type Steps = HashMap<StepPath, BTreeMap<u32, Turn>>;
+
+/// Calls by run. Shared by the mocks of a catalog.
 #[derive(Debug, Default)]
-pub(crate) struct CallLog(Mutex<HashMap<(String, StepPath), BTreeMap<u32, Turn>>>);
+pub(crate) struct CallLog(Mutex<Runs>);
+
+#[derive(Debug, Default)]
+struct Runs {
+    steps: HashMap<String, Steps>,
+    /// The order in which they began.
+    order: VecDeque<String>,
+}
+
+impl Runs {
+    /// What a run has called; the oldest run is forgotten for a new one that is too many.
+    fn of(&mut self, run: &str) -> &mut Steps {
+        if !self.steps.contains_key(run) {
+            if self.order.len() >= RUNS
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.steps.remove(&oldest);
+            }
+            self.order.push_back(run.to_owned());
+        }
+        self.steps.entry(run.to_owned()).or_default()
+    }
+}
 
 impl CallLog {
     /// Adds a call that a server answers: it knows of no attempts, so that calls of a step are numbered as they come.
     #[cfg(feature = "mock-server")]
     pub(crate) fn serve(&self, step: &str, choose: impl FnOnce(&[Past]) -> Answered) -> (u64, Answered) {
-        let mut steps = self.0.lock();
-        let turns = steps.entry((String::new(), step.into())).or_default();
+        let mut runs = self.0.lock();
+        let turns = runs.of("").entry(step.into()).or_default();
         let answered = &mut turns.entry(0).or_default().answered;
         let past: Vec<Past> = answered.iter().map(|a| Past::Seen(*a)).collect();
         let chosen = choose(&past);
@@ -56,8 +85,8 @@ impl CallLog {
 
     /// Adds a call, answered by what `choose` makes of the calls before it; returns its number, from 1, and the answer.
     pub(crate) fn add(&self, cx: &StepContext, choose: impl FnOnce(&[Past]) -> Answered) -> (u64, Answered) {
-        let mut steps = self.0.lock();
-        let turns = steps.entry((cx.run.id.clone(), cx.key.path.clone())).or_default();
+        let mut runs = self.0.lock();
+        let turns = runs.of(&cx.run.id).entry(cx.key.path.clone()).or_default();
         let current = turns.entry(cx.key.turn).or_default();
         if current.attempt != cx.attempt {
             *current = Turn { attempt: cx.attempt, answered: Vec::new() };
@@ -76,5 +105,21 @@ impl CallLog {
             current.answered.push(answered);
         }
         (u64::try_from(past.len()).unwrap_or(u64::MAX).saturating_add(1), answered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Naive: what was called is kept for every run that there ever was.
+    #[test]
+    fn x19_calls_of_old_runs_are_forgotten() {
+        let mut runs = Runs::default();
+        for number in 0..RUNS + 10 {
+            runs.of(&format!("r{number}")).entry("s".into()).or_default();
+        }
+        assert_eq!((runs.steps.len(), runs.order.len()), (RUNS, RUNS));
+        assert!(runs.steps.contains_key("r10") && !runs.steps.contains_key("r9"));
     }
 }
