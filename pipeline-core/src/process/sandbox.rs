@@ -41,9 +41,14 @@ const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const ALIVE: &str = "/.alive";
 
 /// Goes on while `pipeline` is there: `bwrap` asks for its own end with its parent's, and each part of it a little after its
-/// beginning, so that what is begun while the parent is killed would stay. Sets the limits and becomes the program. Shells disagree about the letter for processes; one that may not raise a limit
+/// beginning, so that what is begun while the parent is killed would stay. The last to ask is the first process inside, which then
+/// sleeps. Sets the limits and becomes the program. Shells disagree about the letter for processes; one that may not raise a limit
 /// has a lower one already.
-const LIMITED: &str = r#"if [ -n "$1" ]; then read -r size rest 2>/dev/null <"$1" && [ "$size" != 0 ] || exit 1; fi; shift
+const LIMITED: &str = r#"if [ -n "$1" ]; then
+  tries=0
+  until read -r pid name state rest </proc/1/stat && [ "$state" = S ] || [ "$tries" = 5000 ]; do tries=$((tries + 1)); done
+  read -r size rest 2>/dev/null <"$1" && [ "$size" != 0 ] || exit 1
+fi; shift
 case $(ulimit -u 2>/dev/null) in "") ulimit -p "$1";; *) ulimit -u "$1";; esac 2>/dev/null
 ulimit -f "$2" 2>/dev/null; ulimit -c 0; shift 2; exec "$@""#;
 
