@@ -248,11 +248,11 @@ pub const TESTS: &[Test] = &[
     },
     Test {
         id: "T18",
-        about: "killed in a sandbox, and no process left",
+        about: "killed with stubborn children in sandboxes",
         parts: &[part(
             "pipeline-cli",
             "tests",
-            "orphans::t18_n08a_x10_a_run_that_is_killed_in_a_sandbox_leaves_no_process_and_loses_nothing",
+            "orphans::t18_n08a_x10_a_run_that_is_killed_in_a_sandbox_loses_nothing_and_its_resume_leaves_no_process",
         )],
         quick: 20,
         full: 500,
