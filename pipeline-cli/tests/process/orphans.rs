@@ -232,15 +232,18 @@ fn kill_and_resume(number: u64, random: &mut Random) -> Result<(usize, bool), St
     }
     std::fs::write(&go, "").expect("a file");
     let resumed = scratch.run_with_path(&["resume", "r", "--json"]);
-    if !all_end(&mark) {
+    let is_clean = all_end(&mark);
+    if !is_clean {
         for pid in marked(&mark) {
             let pid = rustix::process::Pid::from_raw(pid).unwrap();
             let _gone = rustix::process::kill_process(pid, Signal::KILL);
         }
-        return Err(format!("kill {number}: processes are left after the resume"));
     }
     // What was left held its pipes open.
     let told = told_ends(&finish(child).stdout);
+    if !is_clean {
+        return Err(format!("kill {number}: processes are left after the resume"));
+    }
     let kept = facts(&dir);
     if let Some(lost) = told.iter().find(|(path, turn)| {
         !kept.iter().any(|(p, t, fact)| p == path && t == turn && fact == "AttemptEnded")
