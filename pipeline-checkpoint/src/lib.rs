@@ -46,6 +46,9 @@ mod tape;
 mod taped_sessions;
 #[cfg(test)]
 mod simulation;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 
 pub use file::FileStore;
 pub use line::FORMAT;

@@ -173,11 +173,20 @@ impl FileTape {
     /// [`StoreError`] when there is no tape, or it is damaged.
     pub fn replay(dir: &Path, redactor: Redactor) -> Result<(Self, TapedRun), StoreError> {
         let path = dir.join(FILE);
-        let missing =
-            |message: &str| StoreError::Directory { path: path.clone(), message: message.to_owned() };
-        let bytes = disk::read(&path)?.ok_or_else(|| missing("there is no tape"))?;
+        let Some(bytes) = disk::read(&path)? else {
+            return Err(missing(&path, "there is no tape"));
+        };
+        Self::of_bytes(&path, &bytes, redactor)
+    }
+
+    /// Replays `bytes`, which were found at `path`.
+    pub(crate) fn of_bytes(
+        path: &Path,
+        bytes: &[u8],
+        redactor: Redactor,
+    ) -> Result<(Self, TapedRun), StoreError> {
         let (mut run, mut recorded) = (None, Recorded::default());
-        read(&path, &bytes, |entry| match entry {
+        read(path, bytes, |entry| match entry {
             Entry::Run(first) => {
                 run.get_or_insert(first);
             }
@@ -190,7 +199,7 @@ impl FileTape {
                 recorded.sessions.insert(session.name.clone(), session);
             }
         })?;
-        let run = run.ok_or_else(|| missing("the tape is empty"))?;
+        let run = run.ok_or_else(|| missing(path, "the tape is empty"))?;
         Ok((Self { redactor, mode: Mode::Replay(recorded) }, run))
     }
 
@@ -360,6 +369,10 @@ impl Recorded {
             }
         }
     }
+}
+
+fn missing(path: &Path, message: &str) -> StoreError {
+    StoreError::Directory { path: path.to_owned(), message: message.to_owned() }
 }
 
 fn count(effects: usize) -> String {

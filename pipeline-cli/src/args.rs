@@ -7,6 +7,8 @@ mod author;
 mod plan;
 mod runs;
 mod tools;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 
 use std::path::PathBuf;
 use std::time::Duration;

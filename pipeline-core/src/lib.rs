@@ -46,3 +46,6 @@ pub mod engine;
 pub mod runner;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;

@@ -11,6 +11,8 @@ mod programs;
 mod verdict;
 mod invocation;
 mod stream;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -14,6 +14,8 @@ mod stream;
 mod anthropic;
 mod gemini;
 mod openai;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 
 use std::sync::Arc;
 

@@ -31,6 +31,9 @@ mod mock;
 #[cfg(feature = "mock-server")]
 mod server;
 mod catalog;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 
 pub use backend::kinds;
 pub use broken::{Broken, CircuitSettings, Circuits};

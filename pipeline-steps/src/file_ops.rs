@@ -27,6 +27,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::confine::Roots;
 
+#[cfg(any(test, fuzzing))]
+pub use convert::fuzz as convert_fuzz;
+
 const EXAMPLE: &str = r#"workflow:
   name: backup
   steps:

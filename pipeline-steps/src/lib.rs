@@ -35,6 +35,9 @@ pub mod prompt;
 mod fixture;
 #[cfg(test)]
 mod escapes;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 
 use std::sync::Arc;
 

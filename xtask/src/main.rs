@@ -26,6 +26,7 @@ mod publish;
 mod targets;
 mod scorecard;
 mod reliability;
+mod fuzz;
 mod ci;
 
 use std::process::ExitCode;
@@ -62,6 +63,8 @@ Tasks:
   reliability [--quick | --full] [--only T3[,T9…]] [--seed N] [--record]
                       eighteen properties as figures, and for each a planted bug that its test must find; --record
                       writes docs/reliability.json
+  fuzz [--seconds N] [TARGET…]
+                      every fuzzer for a while (60 s), or those that are named; needs a nightly compiler and cargo-fuzz
   stages              the stages of ci";
 
 /// What the command line asks for.
@@ -82,6 +85,7 @@ enum Task {
     Limits(limits::Options),
     Targets,
     Reliability(reliability::Options),
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -116,6 +120,7 @@ fn parse(args: &[String]) -> Result<Task> {
         "limits" => Task::Limits(limits::Options::default()),
         "targets" => Task::Targets,
         "reliability" => Task::Reliability(reliability::Options::default()),
+        "fuzz" => Task::Fuzz(fuzz::Options::default()),
         other => bail!("there is no task `{other}`\n\n{USAGE}"),
     };
     while let Some(arg) = rest.next() {
@@ -145,6 +150,8 @@ fn parse(args: &[String]) -> Result<Task> {
             (Task::Limits(options), "--release") => options.release = true,
             (Task::Limits(options), "--per-minute") => options.per_minute = number(arg, rest.next())?,
             (Task::Limits(options), "--seconds") => options.seconds = number(arg, rest.next())?,
+            (Task::Fuzz(options), "--seconds") => options.seconds = number(arg, rest.next())?,
+            (Task::Fuzz(options), name) if !name.starts_with('-') => options.only.push(name.to_owned()),
             (Task::Referee { script: script @ None }, path) if !path.starts_with('-') => {
                 *script = Some(path.to_owned());
             }
@@ -184,6 +191,7 @@ fn perform(task: Task) -> Result<bool> {
         }
         Task::Targets => targets::run(&Repo::find()?)?,
         Task::Reliability(options) => reliability::run(&Repo::find()?, &options)?,
+        Task::Fuzz(options) => fuzz::run(&Repo::find()?, &options)?,
         Task::Tidy => tidy::run(&Repo::find()?)?,
         Task::Deps { fix } => deps::run(&Repo::find()?, fix)?,
         Task::Codegen { check } => codegen::run(&Repo::find()?, check)?,
@@ -239,6 +247,8 @@ mod tests {
             "codegen examples",
             "limits --seconds",
             "limits --per-minute 0",
+            "fuzz --seconds",
+            "fuzz --minutes 1",
             "compare-tables --tables 0",
         ] {
             assert!(task(line).is_err(), "`{line}` was taken");

@@ -48,6 +48,11 @@ const fn part(package: &'static str, target: &'static str, name: &'static str) -
     Part { package, target, name, needs: Needs::Nothing }
 }
 
+/// The stored inputs of a fuzzer.
+const fn stored(package: &'static str, name: &'static str) -> Part {
+    part(package, "unit", name)
+}
+
 /// All of them.
 pub const TESTS: &[Test] = &[
     Test {
@@ -170,6 +175,21 @@ pub const TESTS: &[Test] = &[
                 "unit",
                 "http::sse::tests::t10_any_bytes_in_any_pieces_give_the_same_events",
             ),
+            stored("pipeline-core", "fuzz::tests::t10_stored_expressions_give_a_value_or_an_error"),
+            stored("pipeline-steps", "fuzz::tests::t10_stored_pipeline_files_give_a_plan_or_findings"),
+            stored("pipeline-steps", "fuzz::tests::t10_stored_documents_are_converted_or_refused"),
+            stored("pipeline-checkpoint", "fuzz::tests::t10_stored_journals_are_read_or_refused"),
+            stored("pipeline-checkpoint", "fuzz::tests::t10_stored_tapes_are_read_or_refused"),
+            stored(
+                "pipeline-providers",
+                "fuzz::tests::t10_stored_lines_of_agents_give_an_answer_or_an_error",
+            ),
+            stored(
+                "pipeline-providers",
+                "fuzz::tests::t10_stored_streams_give_the_same_events_in_any_pieces",
+            ),
+            stored("pipeline-providers", "fuzz::tests::t10_stored_answers_of_services_are_read_or_refused"),
+            stored("pipeline-cli", "args::fuzz::tests::t10_stored_command_lines_are_read_or_refused"),
         ],
         quick: 10_000,
         full: 1_000_000,

@@ -67,7 +67,7 @@ struct Call {
 
 /// Usage while messages arrive: those that are complete, and the one being received.
 #[derive(Default)]
-struct Progress {
+pub(super) struct Progress {
     before: Usage,
     current: Usage,
 }
@@ -338,7 +338,7 @@ impl Call {
 }
 
 impl Progress {
-    fn hear(&mut self, is_new: bool, usage: &Usage) -> Usage {
+    pub(super) fn hear(&mut self, is_new: bool, usage: &Usage) -> Usage {
         if is_new {
             self.before.add(&self.current);
             self.current = *usage;

@@ -6,11 +6,12 @@
 
 mod rows;
 mod xml;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use cap_std::fs::File;
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::step::StepContext;
 use serde_json::{Value, json};
@@ -87,7 +88,10 @@ pub(super) async fn convert(cx: &StepContext, config: &Config) -> Result<Done, S
     let mut work = Transaction::new(target_dir, &cx.idempotency_key());
     let mut out = BufWriter::with_capacity(1 << 16, work.begin(&target, destination)?);
     let count = match (from, to) {
-        (Format::Csv, _) => rows::from_csv(cx, again()?, to.name(), &mut out, config.infer_types).await,
+        (Format::Csv, _) => {
+            let is_stopped = || cx.cancel.is_cancelled();
+            rows::from_csv(&is_stopped, again()?, to.name(), &mut out, config.infer_types).await
+        }
         (Format::Json, Format::Csv) => rows::json_to_csv(again()?, again()?, &mut out),
         _ => read(again()?, from).and_then(|value| whole(&value, to, &mut out)),
     }
@@ -107,7 +111,7 @@ pub(super) async fn convert(cx: &StepContext, config: &Config) -> Result<Done, S
 }
 
 /// A document as a value.
-fn read(file: File, format: Format) -> Result<Value, StepError> {
+fn read(file: impl Read, format: Format) -> Result<Value, StepError> {
     let mut text = String::new();
     let mut limited = BufReader::new(file).take(LARGEST + 1);
     limited.read_to_string(&mut text).map_err(|e| match e.kind() {

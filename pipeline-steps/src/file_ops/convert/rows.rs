@@ -6,10 +6,8 @@
 use std::fmt;
 use std::io::{self, BufReader, Read, Write};
 
-use cap_std::fs::File;
 use indexmap::IndexSet;
 use pipeline_core::error::{ErrorKind, StepError};
-use pipeline_core::step::StepContext;
 use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -68,10 +66,10 @@ fn cell(text: &str, infers: bool) -> Value {
     Value::String(text.to_owned())
 }
 
-/// CSV into another format; how many rows.
+/// CSV into another format, until `is_stopped`; how many rows.
 pub(super) async fn from_csv(
-    cx: &StepContext,
-    file: File,
+    is_stopped: &(dyn Fn() -> bool + Sync),
+    file: impl Read,
     format: &str,
     out: &mut (impl Write + Send),
     infers: bool,
@@ -123,7 +121,7 @@ pub(super) async fn from_csv(
         count += 1;
         if (count as u64).is_multiple_of(YIELD_EVERY) {
             tokio::task::yield_now().await;
-            if cx.cancel.is_cancelled() {
+            if is_stopped() {
                 return Err(StepError::new(ErrorKind::Cancelled, "it was stopped"));
             }
         }
@@ -139,7 +137,11 @@ pub(super) async fn from_csv(
 }
 
 /// A JSON list of maps into CSV, read twice: first for the columns, then for the rows.
-pub(super) fn json_to_csv(first: File, second: File, out: &mut impl Write) -> Result<usize, StepError> {
+pub(super) fn json_to_csv(
+    first: impl Read,
+    second: impl Read,
+    out: &mut impl Write,
+) -> Result<usize, StepError> {
     let mut names = IndexSet::new();
     each(first, &mut |row| note(&row, &mut names))?;
     let mut table = csv::Writer::from_writer(out);
@@ -220,7 +222,7 @@ fn record<W: Write>(table: &mut csv::Writer<W>, names: &[String], row: &Value) -
 }
 
 /// Gives each element of a JSON list to `visit`, holding one at a time.
-fn each(file: File, visit: &mut dyn FnMut(Value) -> Result<(), StepError>) -> Result<(), StepError> {
+fn each(file: impl Read, visit: &mut dyn FnMut(Value) -> Result<(), StepError>) -> Result<(), StepError> {
     struct Each<'v> {
         visit: &'v mut dyn FnMut(Value) -> Result<(), StepError>,
         trouble: &'v mut Option<StepError>,
