@@ -36,14 +36,19 @@ impl Usage {
         Self { calls: 1, unpriced_calls: 1, ..Self::default() }
     }
 
-    /// Adds another use to this one.
+    /// Adds another use to this one. Counts come from services and agents, and may be any: a sum stays at the largest number,
+    /// so that no claim makes it small.
     pub fn add(&mut self, other: &Self) {
-        self.input += other.input;
-        self.output += other.output;
-        self.cache_read += other.cache_read;
-        self.cache_write += other.cache_write;
-        self.calls += other.calls;
-        self.unpriced_calls += other.unpriced_calls;
+        for (sum, more) in [
+            (&mut self.input, other.input),
+            (&mut self.output, other.output),
+            (&mut self.cache_read, other.cache_read),
+            (&mut self.cache_write, other.cache_write),
+            (&mut self.calls, other.calls),
+            (&mut self.unpriced_calls, other.unpriced_calls),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
         self.cost_usd = match (self.cost_usd, other.cost_usd) {
             (None, None) => None,
             (a, b) => Some(a.unwrap_or(0.0) + b.unwrap_or(0.0)),
@@ -52,7 +57,12 @@ impl Usage {
 
     /// All tokens together.
     pub fn tokens(&self) -> u64 {
-        self.input + self.output + self.cache_read + self.cache_write
+        self.sent().saturating_add(self.output)
+    }
+
+    /// All tokens sent, however they were read.
+    pub fn sent(&self) -> u64 {
+        self.input.saturating_add(self.cache_read).saturating_add(self.cache_write)
     }
 }
 
@@ -76,7 +86,7 @@ impl Spend {
     /// Adds another amount.
     pub fn add(&mut self, other: &Self) {
         self.cost_usd += other.cost_usd;
-        self.tokens += other.tokens;
+        self.tokens = self.tokens.saturating_add(other.tokens);
     }
 }
 
@@ -98,4 +108,22 @@ pub enum Price {
     AsAllowed,
     /// Nobody knows: under a cost limit such a call is refused.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Naive: a service that claims 2^64 tokens has used none, and the limit on tokens never comes.
+    #[test]
+    fn sums_of_claims_without_bound_stay_at_the_largest_number() {
+        let most = Usage { input: u64::MAX, output: 2, calls: u64::MAX, ..Usage::default() };
+        let mut sum = Usage { cache_read: 7, ..most };
+        assert_eq!((sum.tokens(), sum.sent()), (u64::MAX, u64::MAX));
+        sum.add(&most);
+        assert_eq!((sum.input, sum.output, sum.cache_read, sum.calls), (u64::MAX, 4, 7, u64::MAX));
+        let mut spend = Spend { cost_usd: 1.0, tokens: u64::MAX };
+        spend.add(&Spend { cost_usd: 0.5, tokens: 1 });
+        assert_eq!(spend, Spend { cost_usd: 1.5, tokens: u64::MAX });
+    }
 }

@@ -65,8 +65,7 @@ impl<P: Provider + ?Sized> Governed<P> {
 
 /// What counts against the limits.
 fn used(usage: &Usage, cache_is_unlimited: bool) -> Want {
-    let from_cache = if cache_is_unlimited { 0 } else { usage.cache_read };
-    let input = usage.input + usage.cache_write + from_cache;
+    let input = if cache_is_unlimited { usage.input.saturating_add(usage.cache_write) } else { usage.sent() };
     Want { requests: 1, input, output: usage.output, is_counted: true }
 }
 

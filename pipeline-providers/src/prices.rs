@@ -84,8 +84,7 @@ impl PriceTable {
     /// What `usage` of a model costs; `None` = the model has no known price.
     pub fn cost(&self, model: &str, usage: &Usage) -> Option<f64> {
         let price = self.price(model)?;
-        let sent = usage.input + usage.cache_read + usage.cache_write;
-        let rates = Rates::of(price, sent);
+        let rates = Rates::of(price, usage.sent());
         let cost = usage.input as f64 * rates.input
             + usage.output as f64 * rates.output
             + usage.cache_read as f64 * rates.cache_read

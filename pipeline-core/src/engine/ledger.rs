@@ -99,7 +99,8 @@ impl Ledger {
             let account = books.account(&budget.path);
             let waits = account.open > 0;
             if let Some(most) = budget.max_tokens {
-                let left = most.saturating_sub(account.settled.tokens + account.reserved.tokens);
+                let taken = account.settled.tokens.saturating_add(account.reserved.tokens);
+                let left = most.saturating_sub(taken);
                 if worst.tokens > left {
                     let what = format!(
                         "max_tokens: {} of {most} tokens are used, and the next call may use {}",

@@ -35,7 +35,7 @@ impl Schedule {
             let tokens = tighter(file.max_tokens, outside.max_tokens);
             let cost = tighter(file.max_cost_usd, outside.max_cost_usd);
             let spent = self.usage.cost_usd.unwrap_or(0.0) + self.unsettled.cost_usd;
-            let used = self.usage.tokens() + self.unsettled.tokens;
+            let used = self.usage.tokens().saturating_add(self.unsettled.tokens);
             self.halted = if steps.is_some_and(|max| self.started_steps >= max) {
                 Some(format!("max_steps: {} attempts were started", self.started_steps))
             } else if tokens.is_some_and(|max| used >= max) {

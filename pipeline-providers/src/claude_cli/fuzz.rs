@@ -5,6 +5,7 @@
 use std::process::ExitStatus;
 
 use pipeline_core::clock::Timestamp;
+use pipeline_core::fact::Usage;
 
 use super::line::{self, Line};
 use super::stream::Progress;
@@ -13,7 +14,7 @@ use super::verdict::{Ended, Told};
 /// Any bytes as what the CLI printed, with each of four ends.
 ///
 /// # Panics
-/// When an error has no words.
+/// When an error has no words, or a bill gives something back.
 pub fn claude_stream(bytes: &[u8]) {
     for (code, schema) in [(0, false), (0, true), (1, false), (9, true)] {
         let (mut told, mut progress, mut torn) = (Told::default(), Progress::default(), false);
@@ -32,10 +33,18 @@ pub fn claude_stream(bytes: &[u8]) {
         let stderr = String::from_utf8_lossy(bytes);
         let ended = Ended { status: status(code), stderr: &stderr, torn };
         match told.verdict(&ended, schema, Timestamp(1_704_153_600_000)) {
-            Ok(answer) => drop(answer.usage.tokens()),
-            Err(error) => assert!(!error.message.is_empty(), "refused without a word"),
+            Ok(answer) => check(&answer.usage),
+            Err(error) => {
+                assert!(!error.message.is_empty(), "refused without a word");
+                error.usage.as_deref().into_iter().for_each(check);
+            }
         }
     }
+}
+
+fn check(usage: &Usage) {
+    assert!(usage.tokens() >= usage.output, "a sum is smaller than its part");
+    assert!(usage.cost_usd.is_none_or(|cost| cost >= 0.0), "it costs less than nothing");
 }
 
 #[cfg(unix)]

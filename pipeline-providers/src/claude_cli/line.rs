@@ -200,13 +200,19 @@ fn result(value: &Value) -> ResultLine {
 
 /// Usage of the whole process: `usage` is that of the last prompt only.
 fn total(value: &Value) -> Usage {
-    let mut usage = Usage { cost_usd: value["total_cost_usd"].as_f64(), ..Usage::default() };
+    // What is no price leaves the call without one: it counts as what was reserved for it.
+    let cost_usd = value["total_cost_usd"].as_f64().filter(|cost| *cost >= 0.0);
+    let mut usage = Usage { cost_usd, ..Usage::default() };
     for model in value["modelUsage"].as_object().into_iter().flat_map(|models| models.values()) {
         let count = |key: &str| model[key].as_u64().unwrap_or(0);
-        usage.input += count("inputTokens");
-        usage.output += count("outputTokens");
-        usage.cache_read += count("cacheReadInputTokens");
-        usage.cache_write += count("cacheCreationInputTokens");
+        usage.add(&Usage {
+            input: count("inputTokens"),
+            output: count("outputTokens"),
+            cache_read: count("cacheReadInputTokens"),
+            cache_write: count("cacheCreationInputTokens"),
+            cost_usd: None,
+            ..Usage::default()
+        });
     }
     usage
 }

@@ -52,7 +52,7 @@ pub fn answer(bytes: &[u8]) {
         match heard.and_then(|()| reader.verdict()) {
             Ok(()) => {
                 let answer = std::mem::take(reader.heard()).into_answer(None);
-                let _ = answer.usage.tokens();
+                assert!(answer.usage.tokens() >= answer.usage.output, "a sum is smaller than its part");
             }
             Err(fault) => assert!(!fault.into_error(&settings).message.is_empty(), "refused without a word"),
         }

@@ -339,11 +339,12 @@ impl Chunks {
 /// Its prompt count includes what came from the cache, and its candidates do not include thoughts.
 fn usage_of(usage: &Value) -> Usage {
     let cached = count(usage, "cachedContentTokenCount");
-    let sent = count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount");
+    let sum = |a: &str, b: &str| count(usage, a).saturating_add(count(usage, b));
+    let sent = sum("promptTokenCount", "toolUsePromptTokenCount");
     Usage {
         input: sent.saturating_sub(cached),
         cache_read: cached,
-        output: count(usage, "candidatesTokenCount") + count(usage, "thoughtsTokenCount"),
+        output: sum("candidatesTokenCount", "thoughtsTokenCount"),
         ..Usage::default()
     }
 }
