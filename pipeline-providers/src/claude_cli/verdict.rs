@@ -203,7 +203,19 @@ impl Told {
             (_, None) => by_words(&result.text),
             (_, Some(_)) => (ErrorKind::Server, None),
         };
-        (kind, shorten(&result.text), help)
+        (kind, self.words(result), help)
+    }
+
+    /// The CLI's words, or what else is known where it has none.
+    fn words(&self, result: &ResultLine) -> String {
+        let words = shorten(&result.text);
+        if !words.is_empty() {
+            return words;
+        }
+        let status = result.api_error_status.map(|status| format!("status {status}"));
+        let known: Vec<String> = self.error.clone().into_iter().chain(status).collect();
+        let known = if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) };
+        format!("the agent failed and did not say why{known}")
     }
 
     /// Which tools were denied, or asked for in vain.
