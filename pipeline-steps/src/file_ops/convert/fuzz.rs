@@ -18,38 +18,41 @@ const FORMATS: [Format; 4] = [Format::Csv, Format::Json, Format::Yaml, Format::X
 /// # Panics
 /// When a refusal has no words, or JSON, YAML and XML that were written are not read as what was written.
 pub fn convert(bytes: &[u8]) {
-    for from in FORMATS {
+    for from in [Format::Json, Format::Yaml, Format::Xml] {
+        let Some(before) = check(read(bytes, from)) else { continue };
         for to in FORMATS {
             let mut out = Vec::new();
-            let outcome = one(bytes, from, to, &mut out);
-            match outcome {
-                Err(error) => assert!(!error.message.is_empty(), "refused without a word"),
-                // XML has no numbers, and CSV nothing but rows.
-                Ok(_) if to == Format::Xml => drop(read(&*out, to).expect("XML that was written is read")),
-                Ok(_) if from != Format::Csv && matches!(to, Format::Json | Format::Yaml) => {
+            let written = check(whole(&before, to, &mut out)).is_some();
+            match to {
+                Format::Json | Format::Yaml if written => {
                     let again = read(&*out, to).expect("a document that was written is read");
-                    let before = read(bytes, from).expect("it was read before");
                     assert_eq!(again, before, "{} into {}", from.name(), to.name());
                 }
-                Ok(_) => {}
+                // XML has no numbers, and CSV nothing but rows.
+                Format::Xml if written => drop(read(&*out, to).expect("XML that was written is read")),
+                _ => {}
             }
         }
+    }
+    check(rows::json_to_csv(bytes, bytes, &mut Vec::new()));
+    for to in FORMATS {
+        check(from_csv(bytes, to));
     }
 }
 
-fn one(bytes: &[u8], from: Format, to: Format, out: &mut Vec<u8>) -> Result<usize, StepError> {
-    match (from, to) {
-        (Format::Csv, _) => {
-            let infers = bytes.len().is_multiple_of(2);
-            let mut work = pin!(rows::from_csv(&|| false, bytes, to.name(), out, infers));
-            // It waits for nothing but its turn.
-            loop {
-                if let Poll::Ready(count) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                    return count;
-                }
-            }
-        }
-        (Format::Json, Format::Csv) => rows::json_to_csv(bytes, bytes, out),
-        _ => read(bytes, from).and_then(|value| whole(&value, to, out)),
+fn check<T>(outcome: Result<T, StepError>) -> Option<T> {
+    outcome.inspect_err(|error| assert!(!error.message.is_empty(), "refused without a word")).ok()
+}
+
+fn from_csv(bytes: &[u8], to: Format) -> Result<(), StepError> {
+    let (infers, mut out) = (bytes.len().is_multiple_of(2), Vec::new());
+    {
+        let mut work = pin!(rows::from_csv(&|| false, bytes, to.name(), &mut out, infers));
+        // It waits for nothing but its turn.
+        while let Poll::Pending = work.as_mut().poll(&mut Context::from_waker(Waker::noop()))? {}
     }
+    if to != Format::Csv {
+        read(&*out, to).expect("rows that were written are read");
+    }
+    Ok(())
 }
