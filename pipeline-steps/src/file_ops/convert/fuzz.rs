@@ -5,7 +5,7 @@
 #![allow(clippy::expect_used, reason = "a fuzzer sees what is wrong by a panic")]
 
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use pipeline_core::error::StepError;
 
@@ -49,7 +49,7 @@ fn from_csv(bytes: &[u8], to: Format) -> Result<(), StepError> {
     {
         let mut work = pin!(rows::from_csv(&|| false, bytes, to.name(), &mut out, infers));
         // It waits for nothing but its turn.
-        while let Poll::Pending = work.as_mut().poll(&mut Context::from_waker(Waker::noop()))? {}
+        while work.as_mut().poll(&mut Context::from_waker(Waker::noop()))?.is_pending() {}
     }
     if to != Format::Csv {
         read(&*out, to).expect("rows that were written are read");
