@@ -212,7 +212,8 @@ fn depth_of_text(json: &[u8]) -> usize {
     for byte in json {
         match byte {
             _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
+            // Outside of strings it is no JSON, which the parser says.
+            b'\\' => escaped = true,
             b'"' => in_string = !in_string,
             b'[' | b'{' if !in_string => {
                 depth += 1;
@@ -249,7 +250,26 @@ mod tests {
     #[test]
     fn depth_is_counted_outside_of_strings() {
         assert_eq!(depth_of_text(br#"{"a":["[[[\"[[",[1]]}"#), 3);
+        assert_eq!(depth_of_text(br#"{"a":"]]}}",b:[[1]]}"#), 3, "an end in a string ends nothing");
+        assert_eq!(
+            depth_of_text(br#"{"a\\":[[1]]}"#),
+            3,
+            "a backslash that stands for itself hides no quote"
+        );
+        assert_eq!(depth_of_text(b"[[1],[2],{},[[3]]]"), 3, "what has ended is not counted");
         assert_eq!(depth_of_text(b"1"), 0);
+    }
+
+    #[test]
+    fn maps_count_as_lists_do() {
+        let value = json!([{"a": {"b": [1]}}, {}]);
+        assert!(is_within(&value, 4) && !is_within(&value, 3));
+        assert!(
+            is_within(&json!({"a": {}}), 2) && !is_within(&json!({"a": {}}), 1) && !is_within(&json!({}), 0)
+        );
+        assert!(is_within(&json!("x"), 0));
+        let deep = (0..INLINE_DEPTH).fold(json!(1), |inner, _| json!({"a": inner}));
+        assert!(is_shallow(&deep) && !is_shallow(&json!([deep])));
     }
 
     #[test]

@@ -109,3 +109,54 @@ pub(crate) fn extend(
     let length = end.length + bytes.len() as u64;
     Ok((bytes, ChainEnd { length, crc, seq: end.seq + 1 }))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    const KIND: Kind = Kind { magic: "pipeline-test", format: 1 };
+
+    /// What is read of those bytes: the payloads, where the good ones end, and whether anything stands behind.
+    fn read_all(bytes: &[u8]) -> Result<Option<(Vec<Vec<u8>>, u64, bool)>, StoreError> {
+        let mut all = Vec::new();
+        let chain = read::<serde_json::Value>(KIND, Path::new("c.log"), bytes, |payload| {
+            all.push(payload.to_vec());
+            Ok(())
+        })?;
+        Ok(chain.map(|chain| (all, chain.end.length, chain.is_torn)))
+    }
+
+    #[test]
+    fn only_the_last_line_can_be_torn() {
+        let (mut bytes, mut end, mut starts) = (Vec::new(), None, Vec::new());
+        for payload in [b"0", b"1", b"2"] {
+            let (more, next) = extend(KIND, &json!({}), end, payload).unwrap();
+            starts.push(bytes.len());
+            bytes.extend(more);
+            end = Some(next);
+        }
+        let length = bytes.len() as u64;
+        assert_eq!(end.unwrap().length, length);
+        let payloads =
+            |count: usize| [b"0", b"1", b"2"][..count].iter().map(|p| p.to_vec()).collect::<Vec<_>>();
+        assert_eq!(read_all(&bytes).unwrap(), Some((payloads(3), length, false)));
+        let zeros = [&bytes[..], &[0; 8]].concat();
+        assert_eq!(read_all(&zeros).unwrap(), Some((payloads(3), length, true)));
+        let mut torn = bytes.clone();
+        let last = torn.len() - 2;
+        torn[last] ^= 1;
+        assert_eq!(
+            read_all(&torn).unwrap(),
+            Some((payloads(2), starts[2] as u64, true)),
+            "with its line end"
+        );
+        let mut damaged = bytes.clone();
+        damaged[starts[2] - 2] ^= 1;
+        let refused = read_all(&damaged);
+        assert!(matches!(refused, Err(StoreError::Damaged { offset, .. }) if offset == starts[1] as u64));
+    }
+}

@@ -159,6 +159,26 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_missing_is_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(read(&dir.path().join("missing")).unwrap().is_none());
+        assert!(read(dir.path()).is_err(), "a directory has no bytes");
+        assert!(sync_dir(&dir.path().join("missing")).is_err());
+        assert!(sync_dir(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_current_directory() {
+        assert_eq!(parent(Path::new("name")), Path::new("."));
+        assert_eq!(parent(Path::new("a/name")), Path::new("a"));
+        assert_eq!(parent(Path::new("/")), Path::new("/"));
+        assert!(
+            create_shared_dir(Path::new("")).is_err(),
+            "no name at all is an error, and not a search without end"
+        );
+    }
+
+    #[test]
     fn shared_directories_may_exist_but_a_file_in_their_place_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("a/b/c");

@@ -258,7 +258,7 @@ fn encode(
     payload.clear();
     serde_json::to_writer(&mut *payload, &EntryRef { record: &record, blobs: &names })
         .map_err(|error| error.to_string())?;
-    line::encode(lines, end.crc, record.index, epoch, payload).ok_or_else(|| "it is 4 GiB or more".to_owned())
+    line::encode(lines, end.crc, end.seq, epoch, payload).ok_or_else(|| "it is 4 GiB or more".to_owned())
 }
 
 /// Opens a journal for appending.
@@ -337,6 +337,14 @@ mod tests {
 
     fn append(log: &mut FileLog, values: std::ops::Range<u64>) -> Result<Vec<Record>, StoreError> {
         log.append(Timestamp(1), 1, values.map(|value| effect(json!(value))).collect())
+    }
+
+    #[test]
+    fn names_of_blobs_are_made_durable_where_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sink = File::create(dir.path().join("journal.log")).unwrap();
+        assert!(sink.sync_names(dir.path()).is_ok());
+        assert!(sink.sync_names(&dir.path().join("blobs")).is_err(), "there is no such directory");
     }
 
     #[tokio::test]

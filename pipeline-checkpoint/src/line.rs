@@ -227,6 +227,8 @@ mod tests {
         let first = encode(&mut two, 0, 0, 1, b"{}").unwrap();
         let end = two.len() - 1;
         assert!(!hides_more(&two[..end]));
+        let changed = [&two[..end], b"?"].concat();
+        assert!(!hides_more(&changed), "a last record whose line end is another sign hides nothing");
         encode(&mut two, first, 1, 1, b"{}").unwrap();
         two[end] = b'?';
         assert!(hides_more(&two));

@@ -204,6 +204,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_no_lock_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        let unknown = RunLock::acquire("r", &missing).await.err().unwrap();
+        assert!(matches!(&unknown, StoreError::Unknown { run } if run == "r"), "{unknown}");
+        assert!(RunLock::try_acquire(&missing).unwrap().is_none());
+        std::fs::create_dir(dir.path().join(LOCK)).unwrap();
+        assert!(matches!(RunLock::acquire("r", dir.path()).await.err(), Some(StoreError::Directory { .. })));
+        assert!(RunLock::try_acquire(dir.path()).is_err(), "a directory in its place is nobody's lock");
+    }
+
+    #[tokio::test]
+    async fn a_text_that_is_not_ours_tells_nothing_and_an_owner_takes_its_number_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LOCK);
+        std::fs::write(&path, b"\xff\xfe\n").unwrap();
+        let lock = RunLock::acquire("r", dir.path()).await.unwrap();
+        assert_eq!(lock.epoch(), 1);
+        let text = || std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text(), format!("{} 1\n", std::process::id()));
+        drop(lock);
+        assert_eq!(text(), "0 1\n");
+    }
+
+    #[tokio::test]
     async fn the_number_of_a_dead_owner_is_not_told() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(LOCK);

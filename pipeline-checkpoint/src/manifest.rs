@@ -146,3 +146,50 @@ fn to_json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec_pretty(value)
         .map_err(|error| StoreError::Write { path: path.to_owned(), message: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use pipeline_core::conformance::store::manifest;
+    use pipeline_core::value::Data;
+    use serde_json::json;
+
+    use super::*;
+
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(json!(1), |inner, _| json!({"a": inner}))
+    }
+
+    #[test]
+    fn what_no_json_parser_could_read_again_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut one = manifest("r", 1);
+        let told =
+            |one: &Manifest| write(dir.path(), one).err().map(|error| error.to_string()).unwrap_or_default();
+        one.inputs.insert("deep".to_owned(), Data::new(nested(blob::INLINE_DEPTH - 1)));
+        one.settings = nested(blob::INLINE_DEPTH);
+        let hash = write(dir.path(), &one).unwrap();
+        assert_eq!(read(dir.path(), hash).unwrap(), one);
+        let mut deeper = one.clone();
+        deeper.inputs.insert("deep".to_owned(), Data::new(nested(blob::INLINE_DEPTH)));
+        assert!(told(&deeper).contains("the inputs are nested deeper"), "{}", told(&deeper));
+        one.settings = nested(blob::INLINE_DEPTH + 1);
+        assert!(told(&one).contains("the settings are nested deeper"), "{}", told(&one));
+    }
+
+    #[test]
+    fn a_newer_manifest_is_told_from_a_damaged_one() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &manifest("r", 1)).unwrap();
+        let path = dir.path().join(MANIFEST);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let newer =
+            text.replacen(&format!("\"format\": {FORMAT}"), &format!("\"format\": {}", FORMAT + 1), 1);
+        assert_ne!(newer, text);
+        std::fs::write(&path, newer).unwrap();
+        assert!(matches!(glance(dir.path()), Err(StoreError::Newer { found, .. }) if found == FORMAT + 1));
+        std::fs::write(&path, "{").unwrap();
+        assert!(matches!(glance(dir.path()), Err(StoreError::Damaged { .. })));
+    }
+}

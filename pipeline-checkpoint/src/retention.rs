@@ -100,6 +100,27 @@ mod tests {
 
     use super::*;
 
+    #[tokio::test]
+    async fn what_is_gone_already_is_no_error_and_what_cannot_go_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        fs::create_dir(&run).unwrap();
+        let lock = RunLock::acquire("run", &run).await.unwrap();
+        fs::remove_dir_all(&run).unwrap();
+        assert!(!take_away(dir.path(), "run", lock).unwrap(), "it is gone already");
+        // Its name is allowed, and no longer one can be made of it.
+        let long = "x".repeat(240);
+        let run = dir.path().join(&long);
+        fs::create_dir(&run).unwrap();
+        let lock = RunLock::acquire(&long, &run).await.unwrap();
+        assert!(take_away(dir.path(), &long, lock).is_err());
+        assert!(run.is_dir());
+        delete(&dir.path().join("missing")).unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, b"").unwrap();
+        assert!(delete(&file).is_err(), "a file is no directory of a run");
+    }
+
     /// Between the list and the removal a run can be taken up, go on, and be given up again.
     /// Naive: list the old runs, then remove them: in between one may have been taken up.
     #[tokio::test]

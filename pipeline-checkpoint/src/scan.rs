@@ -176,6 +176,26 @@ mod tests {
     }
 
     #[test]
+    fn only_the_last_line_can_be_torn() {
+        let whole = journal(&[(1, skipped(0)), (1, skipped(1)), (1, skipped(2))]);
+        let read = |bytes: &[u8]| scan(Path::new("journal.log"), bytes);
+        // The last sign before the line end of a record.
+        let changed = |record: usize| {
+            let ends: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] == b'\n').collect();
+            let mut bytes = whole.clone();
+            bytes[ends[record + 1] - 1] ^= 1;
+            (bytes, ends[record] + 1)
+        };
+        let (bytes, start) = changed(2);
+        let torn = read(&bytes).unwrap();
+        assert_eq!((torn.entries.len(), torn.end.length), (2, start as u64));
+        assert!(torn.torn.unwrap().contains("from byte"));
+        let (bytes, start) = changed(1);
+        assert!(matches!(read(&bytes), Err(StoreError::Damaged { offset, .. }) if offset == start as u64));
+        assert!(read(&whole).unwrap().torn.is_none());
+    }
+
+    #[test]
     fn an_unknown_field_is_ignored() {
         let newer = skipped(0).replace("\"turn\"", "\"colour\":\"red\",\"turn\"");
         let scan = scan(Path::new("journal.log"), &journal(&[(1, newer)])).unwrap();

@@ -121,3 +121,19 @@ pub(crate) fn told(dir: &Path) -> io::Result<Told> {
         lines.filter_map(|text| serde_json::from_slice::<Entry>(line::decode(text).ok()?.payload).ok());
     Ok(facts.find_map(|entry| Told::by(&entry.record.fact)).unwrap_or(Told::Open))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_directory_without_a_journal_is_a_run_once_it_has_a_manifest_and_nobody_makes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(summarise("r", dir.path()).is_none());
+        manifest::write(dir.path(), &pipeline_core::conformance::store::manifest("r", 1)).unwrap();
+        let listed = summarise("r", dir.path()).unwrap();
+        assert_eq!((listed.workflow.as_str(), listed.status), ("review", RunStatus::Interrupted));
+    }
+}

@@ -68,3 +68,32 @@ pub(super) fn check(key: &OpKey, state: OpState, result: &OpResult) -> Result<()
     };
     Err(Mismatch { key: key.clone(), state, result })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::fact::AttemptEnd;
+    use crate::path::{OpRole, StepPath};
+
+    /// Naive: a completion that the plan does not expect is believed, and the rest of the journal with it.
+    #[test]
+    fn the_table_is_what_it_is() {
+        use OpState::{Attempt, Skip, Timer, Unknown};
+        let ended = OpResult::Ended(Box::new(AttemptEnd::stopped()));
+        let key = OpKey { path: StepPath::from("a"), turn: 1, role: OpRole::Attempt };
+        let legal = |state, result: &OpResult| check(&key, state, result).is_ok();
+        for (result, states) in [
+            (&ended, &[Attempt][..]),
+            (&OpResult::Skipped, &[Skip][..]),
+            (&OpResult::Fired, &[Timer, Unknown][..]),
+        ] {
+            for state in [Unknown, Attempt, Skip, Timer] {
+                assert_eq!(legal(state, result), states.contains(&state), "{state:?} {result:?}");
+            }
+        }
+        let told = check(&key, Timer, &ended).unwrap_err().to_string();
+        assert!(told.ends_with("cannot end while it is a timer"), "{told}");
+    }
+}
