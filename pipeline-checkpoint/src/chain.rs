@@ -120,8 +120,10 @@ mod tests {
 
     const KIND: Kind = Kind { magic: "pipeline-test", format: 1 };
 
-    /// What is read of those bytes: the payloads, where the good ones end, and whether anything stands behind.
-    fn read_all(bytes: &[u8]) -> Result<Option<(Vec<Vec<u8>>, u64, bool)>, StoreError> {
+    /// The payloads, where the good lines end, and whether anything stands behind.
+    type All = Option<(Vec<Vec<u8>>, u64, bool)>;
+
+    fn read_all(bytes: &[u8]) -> Result<All, StoreError> {
         let mut all = Vec::new();
         let chain = read::<serde_json::Value>(KIND, Path::new("c.log"), bytes, |payload| {
             all.push(payload.to_vec());

@@ -283,3 +283,37 @@ pub(crate) fn refused(error: &StoreError) -> StepError {
     };
     StepError::new(ErrorKind::Environment, error.to_string()).help(help)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    /// Naive: a queue for every session that there ever was, for as long as the process lives.
+    #[tokio::test]
+    async fn queues_that_nobody_stands_in_are_forgotten() {
+        let queues = Queues::default();
+        let held = queues.enter("held").await;
+        for number in 0..10 {
+            drop(queues.enter(&number.to_string()).await);
+        }
+        assert_eq!(queues.0.lock().len(), 2, "the one that is held, and the last that was made");
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_file_in_the_place_of_the_directory_is_an_error_and_an_empty_session_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("sessions");
+        let store = FileSessions::new(dir.path(), Arc::new(pipeline_core::clock::SystemClock));
+        assert!(store.list().await.unwrap().is_empty());
+        fs::write(&place, b"").unwrap();
+        assert!(store.list().await.is_err());
+        fs::remove_file(&place).unwrap();
+        fs::create_dir(&place).unwrap();
+        fs::write(store.path("a"), b"").unwrap();
+        assert!(!store.remove("a").await.unwrap(), "there was nothing in it");
+        assert!(!store.path("a").exists());
+    }
+}

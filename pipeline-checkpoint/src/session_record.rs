@@ -199,3 +199,25 @@ pub(crate) fn check(name: &str, turn: &SessionTurn, set: &BTreeMap<String, Value
 pub(crate) fn has_turn(session: &Session, silent: &[String], key: &str) -> bool {
     session.turns.iter().any(|turn| turn.key == key) || silent.iter().any(|other| other == key)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_session_under_the_name_of_another_is_refused() {
+        let turn = pipeline_core::conformance::session::turn("r/a/1");
+        let (at, set) = (Timestamp(1), BTreeMap::from([("n".to_owned(), Value::from(1))]));
+        let entry = EntryRef { at, parent: root("mine"), turn: &turn, set: &set };
+        let payload = serde_json::to_vec(&entry).unwrap();
+        let read = |head: &str| {
+            let head = Head { name: head.to_owned() };
+            let (bytes, _) = chain::extend(KIND, &head, None, &payload).unwrap();
+            Stored::read("mine", Path::new("s.log"), &bytes).map(|stored| stored.has("r/a/1"))
+        };
+        assert!(read("mine").unwrap());
+        assert!(matches!(read("other"), Err(StoreError::Damaged { .. })));
+    }
+}

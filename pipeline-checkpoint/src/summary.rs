@@ -114,7 +114,7 @@ pub(crate) fn told(dir: &Path) -> io::Result<Told> {
     let mut tail = Vec::new();
     file.take(WINDOW).read_to_end(&mut tail)?;
     // An unterminated last line was never acknowledged, however whole it looks: opening the run drops it.
-    tail.truncate(tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    tail.truncate(tail.iter().rposition(|byte| *byte == b'\n').unwrap_or(0));
     // The head, a line that the window cuts and a torn one do not decode, and say nothing.
     let lines = tail.split(|byte| *byte == b'\n').rev();
     let mut facts =
@@ -135,5 +135,34 @@ mod tests {
         manifest::write(dir.path(), &pipeline_core::conformance::store::manifest("r", 1)).unwrap();
         let listed = summarise("r", dir.path()).unwrap();
         assert_eq!((listed.workflow.as_str(), listed.status), ("review", RunStatus::Interrupted));
+        let lock = lock::RunLock::try_acquire(dir.path()).unwrap();
+        assert!(summarise("r", dir.path()).is_none(), "somebody is making it");
+        drop(lock);
+    }
+
+    #[test]
+    fn the_time_of_a_run_is_in_its_id() {
+        let id = uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 1_700_000_000, 123_000_000));
+        assert_eq!(created_at(&id.to_string()), Some(Timestamp(1_700_000_000_123)));
+        assert_eq!(created_at("review"), None);
+    }
+
+    #[test]
+    fn a_last_line_without_an_end_tells_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |bytes: &[u8]| std::fs::write(dir.path().join(JOURNAL), bytes).unwrap();
+        let fact =
+            |text: &str| format!(r#"{{"index":0,"at":"2023-11-14T22:13:20.000Z","elapsed_ms":1,{text}}}"#);
+        let mut bytes = Vec::new();
+        let paused = fact(r#""fact":"RunPaused","reason":"interrupted""#);
+        let crc = line::encode(&mut bytes, 0, 0, 1, paused.as_bytes()).unwrap();
+        write(&bytes);
+        assert!(matches!(told(dir.path()).unwrap(), Told::Paused(_)));
+        let ended = fact(r#""fact":"RunEnded","status":"ok","outputs":null"#);
+        line::encode(&mut bytes, crc, 1, 1, ended.as_bytes()).unwrap();
+        write(&bytes);
+        assert!(matches!(told(dir.path()).unwrap(), Told::Ended(_)));
+        write(&bytes[..bytes.len() - 1]);
+        assert!(matches!(told(dir.path()).unwrap(), Told::Paused(_)), "however whole it looks");
     }
 }

@@ -5,7 +5,7 @@
 
 #![allow(clippy::expect_used, reason = "a fuzzer sees what is wrong by a panic")]
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use pipeline_core::catalog::Catalog;
@@ -63,7 +63,8 @@ impl Provider for Silent {
     }
 }
 
-fn catalog() -> Catalog {
+/// Made once: the schemas of all steps take longer than a small file.
+static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
     let mut catalog = Catalog::default();
     for step in builtin(Arc::new(FileCache::default())) {
         catalog.add_step(step).expect("each type of step once");
@@ -72,7 +73,7 @@ fn catalog() -> Catalog {
     let kind = ProviderKind { name: "openai", built_in: &["claude"], capabilities: HONOURS };
     catalog.add_kind(kind).expect("one kind");
     catalog
-}
+});
 
 /// Any text as a pipeline file, and what follows a line `%%%` as the file `b.yaml` and the library's pipeline `b`.
 ///
@@ -84,10 +85,9 @@ pub fn pipeline_file(bytes: &[u8]) {
     let sources =
         MemorySources::default().with("a.yaml", root).with("b.yaml", other).with_library("b", other);
     let root = SourceRef::Path("a.yaml".to_owned());
-    let catalog = catalog();
     for lenient in [false, true] {
         let options = CompileOptions { lenient };
-        match compile_with_sources(&sources, &root, &catalog, &options) {
+        match compile_with_sources(&sources, &root, &CATALOG, &options) {
             Ok((plan, findings)) => check(&findings, plan.sources()),
             Err((findings, texts)) => {
                 assert!(!findings.is_empty(), "refused without a finding");

@@ -15,8 +15,13 @@ use crate::clock::timed;
 use crate::repo::Repo;
 use crate::report::{self, Verdict, row};
 
-/// Limits of one input (seconds) and of the whole fuzzer (MiB).
-const LIMITS: [&str; 4] = ["-timeout=1", "-rss_limit_mb=512", "-max_len=16384", "-print_final_stats=1"];
+/// Limits of one input (seconds) and of the whole fuzzer (MiB). What takes over a second is kept, and tried again alone: on a busy
+/// machine a second passes by itself.
+const LIMITS: [&str; 5] =
+    ["-report_slow_units=1", "-timeout=10", "-rss_limit_mb=512", "-max_len=16384", "-print_final_stats=1"];
+
+/// Most milliseconds that one input may take.
+const SLOWEST: u64 = 1000;
 
 /// The memory checker keeps what was freed, to find its use; by default half of our limit.
 const CHECKER: (&str, &str) = ("ASAN_OPTIONS", "quarantine_size_mb=16");
@@ -60,6 +65,7 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Verdict> {
     let mut rows = vec![row(["fuzzer", "executions", "a second", "edges", "inputs", "seconds", "verdict"])];
     let mut problems = Vec::new();
     for target in &wanted {
+        forget_slow(repo, target)?;
         let log = repo.root().join("target/fuzz").join(format!("{target}.log"));
         let (is_good, took) = timed(|| start(repo, target, options.seconds, &log));
         let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
@@ -68,7 +74,13 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Verdict> {
         if !is_good {
             problems.push(told(target, &figures, &text, &log));
         }
-        let verdict = if is_good { "ok" } else { "STOPPED" };
+        let slow = slow(repo, target)?;
+        let verdict = match (is_good, slow.is_empty()) {
+            (false, _) => "STOPPED",
+            (true, false) => "SLOW",
+            (true, true) => "ok",
+        };
+        problems.extend(slow);
         rows.push(line(target, &figures, took, verdict));
         report::line(format!("{target}: {} executions, {verdict}", figures.executions))?;
     }
@@ -139,6 +151,47 @@ fn start(repo: &Repo, target: &str, seconds: u32, log: &Path) -> Result<bool> {
     let status =
         command.stdout(output.try_clone()?).stderr(output).status().context("cannot start rustup")?;
     Ok(status.success())
+}
+
+/// Inputs of a fuzzer that took over a second.
+fn kept(repo: &Repo, target: &str) -> Result<Vec<PathBuf>> {
+    let Ok(entries) = fs::read_dir(repo.root().join("fuzz/artifacts").join(target)) else {
+        return Ok(Vec::new());
+    };
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    let is_slow = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("slow-unit-"))
+    };
+    Ok(paths.into_iter().filter(is_slow).collect())
+}
+
+fn forget_slow(repo: &Repo, target: &str) -> Result<()> {
+    kept(repo, target)?.iter().try_for_each(|path| Ok(fs::remove_file(path)?))
+}
+
+/// Tries what was slow again, alone, and says what still is.
+fn slow(repo: &Repo, target: &str) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    for path in kept(repo, target)? {
+        let name = path.display().to_string();
+        let mut command = Command::new("rustup");
+        command.args(words(&["run", target, &name])).env(CHECKER.0, CHECKER.1).current_dir(repo.root());
+        let output = command.stdin(Stdio::null()).output().context("cannot start rustup")?;
+        match took(&String::from_utf8_lossy(&output.stderr)) {
+            Some(ms) if ms <= SLOWEST => fs::remove_file(&path)?,
+            took => {
+                let took = took.map_or_else(|| "too long".to_owned(), |ms| format!("{ms} ms"));
+                problems.push(format!("{target}: the input {name} takes {took}"));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// The milliseconds that a fuzzer took for one input.
+fn took(text: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with("Executed "))?;
+    line.strip_suffix(" ms")?.rsplit_once(" in ")?.1.parse().ok()
 }
 
 /// Reads what a fuzzer printed.
@@ -237,6 +290,12 @@ mod tests {
         assert_eq!(read(stopped).stopped_at.unwrap(), "fuzz/artifacts/a/crash-1");
         let words = told("a", &read(stopped), stopped, Path::new("a.log"));
         assert!(words.contains("panicked at x") && words.contains("fuzz/regressions/a"), "{words}");
+    }
+
+    #[test]
+    fn the_time_of_one_input_is_read() {
+        assert_eq!(took("INFO: x\nExecuted a/b in c in 488 ms\n***\n"), Some(488));
+        assert_eq!(took("INFO: x\n"), None);
     }
 
     #[test]
