@@ -303,6 +303,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_first_turn_makes_the_name_durable_and_a_session_without_turns_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileSessions::new(dir.path(), Arc::new(pipeline_core::clock::SystemClock));
+        drop(store.lease("a").await.unwrap());
+        assert!(!store.path("a").exists());
+        let mut lease = store.lease("a").await.unwrap();
+        fs::remove_dir_all(&store.dir).unwrap();
+        let turn = pipeline_core::conformance::session::turn("r/a/1");
+        assert!(
+            lease.append(turn, BTreeMap::new()).await.is_err(),
+            "there is no directory that has its name"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_on_a_file_that_was_removed_is_a_lock_on_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        let file = open(&path).unwrap();
+        assert!(is_there(&file, &path));
+        fs::remove_file(&path).unwrap();
+        assert!(!is_there(&file, &path));
+        let _next = open(&path).unwrap();
+        assert!(!is_there(&file, &path), "another of the same name");
+    }
+
+    #[tokio::test]
     async fn a_file_in_the_place_of_the_directory_is_an_error_and_an_empty_session_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("sessions");
