@@ -330,6 +330,18 @@ mod tests {
         assert!(!is_there(&file, &path), "another of the same name");
     }
 
+    #[test]
+    fn each_refusal_says_what_to_do() {
+        let path = PathBuf::from("a.log");
+        let help = |error: &StoreError| refused(error).help.unwrap_or_default();
+        let damaged = StoreError::Damaged { path: path.clone(), offset: 1, message: String::new() };
+        assert!(help(&damaged).contains("restore the file"));
+        let newer = StoreError::Newer { path: path.clone(), found: 9, supported: 1 };
+        assert!(help(&newer).contains("version of the program"));
+        let full = StoreError::Write { path, message: String::new() };
+        assert!(help(&full).contains("space on the disk"));
+    }
+
     #[tokio::test]
     async fn a_file_in_the_place_of_the_directory_is_an_error_and_an_empty_session_is_none() {
         let dir = tempfile::tempdir().unwrap();

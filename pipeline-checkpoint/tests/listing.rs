@@ -288,3 +288,12 @@ async fn everything_is_for_its_owner_only() {
     // state, runs, latest, the run, its manifest, journal, lock, source with index and text, blobs with one.
     assert_eq!(found, 12);
 }
+
+#[test]
+fn only_a_directory_that_is_missing_holds_no_runs() {
+    let temporary = Temporary::new();
+    assert!(block_on(temporary.store.list()).unwrap().is_empty());
+    fs::create_dir(temporary.state()).unwrap();
+    fs::write(temporary.state().join("runs"), b"").unwrap();
+    assert!(matches!(block_on(temporary.store.list()), Err(StoreError::Directory { .. })));
+}
