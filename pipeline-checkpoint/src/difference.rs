@@ -130,6 +130,14 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_is_cut_says_where_its_part_begins() {
+        let text = |length: usize| "x".repeat(length);
+        assert_eq!(around(&text(90), 0), format!("\"{}\"", text(90)), "as long as a part");
+        assert_eq!(around(&text(91), 0), format!("\"{}\" (from character 0)", text(90)));
+        assert_eq!(around(&text(40), 35), format!("\"{}\" (from character 5)", text(35)));
+    }
+
+    #[test]
     fn the_first_difference_is_told_with_its_place() {
         let base = json!({"m": [{"text": "count the words"}], "t": 0.5, "a/b": {"x": 1}});
         let cases = [

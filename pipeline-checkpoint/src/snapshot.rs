@@ -146,3 +146,25 @@ fn decode(name: &str, path: &Path, bytes: &[u8]) -> Result<(Value, Timestamp), S
     let value = blob::parse(json).map_err(|message| damaged(&message))?;
     Ok((value, head.at))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_value_that_changed_is_damage_where_it_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileSnapshots::new(dir.path(), Arc::new(pipeline_core::clock::SystemClock));
+        store.save(SnapshotSpace::Checkpoint, "a", &json!("text")).await.unwrap();
+        let path = store.path(SnapshotSpace::Checkpoint, "a");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let value = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        bytes[value + 1] ^= 1;
+        let damaged = decode("a", &path, &bytes).unwrap_err();
+        assert!(matches!(damaged, StoreError::Damaged { offset, .. } if offset == value as u64), "{damaged}");
+    }
+}

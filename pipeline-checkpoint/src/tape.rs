@@ -400,3 +400,61 @@ fn open(path: &Path) -> io::Result<File> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use pipeline_core::conformance::session::turn;
+    use pipeline_core::path::{OpKey, OpRole, StepPath};
+
+    use super::*;
+
+    fn recorder(dir: &Path) -> FileTape {
+        let run = TapedRun {
+            run_id: "r".to_owned(),
+            workflow: "w".to_owned(),
+            started_at: Timestamp(1),
+            seed: 1,
+            mode: "mock".to_owned(),
+            lasting: LastingVariables::default(),
+        };
+        FileTape::record(dir, &run, Redactor::default()).unwrap()
+    }
+
+    fn session(name: &str, keys: &[&str]) -> Session {
+        let turns = keys.iter().map(|key| turn(key)).collect();
+        Session { name: name.to_owned(), turns, ..Session::default() }
+    }
+
+    #[test]
+    fn a_session_is_kept_once_and_without_what_the_run_itself_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let tape = recorder(dir.path());
+        tape.keep_session(&session("own", &["r/a/1"])).unwrap();
+        tape.keep_session(&session("mixed", &["before/a/1", "r/a/1"])).unwrap();
+        tape.keep_session(&session("mixed", &["other/a/1", "r/a/1"])).unwrap();
+        drop(tape);
+        let (tape, _) = FileTape::replay(dir.path(), Redactor::default()).unwrap();
+        assert!(tape.session("own").is_none());
+        let kept: Vec<String> =
+            tape.session("mixed").unwrap().turns.into_iter().map(|turn| turn.key).collect();
+        assert_eq!(kept, ["before/a/1"]);
+    }
+
+    #[test]
+    fn an_effect_that_could_not_be_read_again_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let tape = recorder(dir.path());
+        let key = OpKey { path: StepPath::from("a"), turn: 1, role: OpRole::Attempt };
+        let record = |levels: usize| {
+            let request = (0..levels).fold(json!(1), |inner, _| json!([inner]));
+            let effect = TapedEffect { key: &key, ordinal: 0, name: "call", request: &request };
+            tape.record(&effect, Came::Result(&Ok(json!(1))))
+        };
+        record(blob::MAX_DEPTH - 8).unwrap();
+        assert!(record(blob::MAX_DEPTH - 7).unwrap_err().message.contains("nested too deep"));
+        drop(tape);
+        assert!(FileTape::replay(dir.path(), Redactor::default()).is_ok());
+    }
+}

@@ -56,3 +56,62 @@ impl SessionStore for TapedSessions {
         self.inner.remove(name).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use std::collections::BTreeMap;
+
+    use pipeline_core::clock::{SystemClock, Timestamp};
+    use pipeline_core::conformance::session::turn;
+    use pipeline_core::redact::Redactor;
+
+    use super::*;
+    use crate::MemorySessions;
+    use crate::tape::TapedRun;
+
+    async fn sessions_with(keys: &[&str]) -> Arc<MemorySessions> {
+        let store = Arc::new(MemorySessions::new(Arc::new(SystemClock)));
+        let mut lease = store.lease("chat").await.unwrap();
+        for key in keys {
+            lease.append(turn(key), BTreeMap::new()).await.unwrap();
+        }
+        drop(lease);
+        store
+    }
+
+    fn keys(session: Option<Session>) -> Vec<String> {
+        session.map(|session| session.turns.into_iter().map(|turn| turn.key).collect()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn what_is_read_is_on_the_tape_and_a_replay_reads_that_until_it_says_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = TapedRun {
+            run_id: "r".to_owned(),
+            workflow: "w".to_owned(),
+            started_at: Timestamp(1),
+            seed: 1,
+            mode: "mock".to_owned(),
+            lasting: BTreeMap::default(),
+        };
+        let tape = Arc::new(FileTape::record(dir.path(), &run, Redactor::default()).unwrap());
+        let recording = TapedSessions::new(sessions_with(&["before/a/1"]).await, tape);
+        assert_eq!(keys(recording.read("chat").await.unwrap()), ["before/a/1"]);
+        assert_eq!(recording.list().await.unwrap().len(), 1);
+        drop(recording);
+
+        let (tape, _) = FileTape::replay(dir.path(), Redactor::default()).unwrap();
+        let tape = Arc::new(tape);
+        let replay = TapedSessions::new(sessions_with(&[]).await, Arc::clone(&tape));
+        assert_eq!(keys(replay.read("chat").await.unwrap()), ["before/a/1"]);
+        drop(replay.lease("chat").await.unwrap());
+        assert!(replay.remove("chat").await.unwrap());
+        assert!(!replay.remove("chat").await.unwrap());
+
+        let own = TapedSessions::new(sessions_with(&["r/a/1"]).await, tape);
+        assert_eq!(keys(own.read("chat").await.unwrap()), ["r/a/1"]);
+        assert_eq!(keys(Some(own.lease("chat").await.unwrap().session().clone())), ["r/a/1"]);
+    }
+}
