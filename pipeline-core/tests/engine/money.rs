@@ -240,3 +240,22 @@ async fn a_call_that_is_cut_off_counts_in_full() {
     assert_eq!(again.resume_with(text, RunControl::default()).await.unwrap().status, RunStatus::Budget);
     assert_eq!(billed(&again), 150);
 }
+
+/// Naive: a step that waited for room is started without another look at the limits.
+/// Figure: every limit of 1 to 5 attempts, with room for 1 to 5 at once, in a sequence and in a fan-out.
+#[tokio::test(start_paused = true)]
+async fn x17_no_attempt_begins_beyond_the_limit_of_the_run_however_many_wait() {
+    let sequence = "[{name: a, type: work}, {name: b, type: work}, {name: c, type: work}, {name: d, type: work}, {name: e, type: work}, {name: f, type: work}]";
+    let fan_out = "[{name: all, type: for_loop, parallel: true, data_source: range(6), steps: [{name: s, type: work, ms: 10}]}]";
+    for steps in [sequence, fan_out] {
+        for (most, room) in (1..=5).flat_map(|most| (1..=5).map(move |room| (most, room))) {
+            let text = format!(
+                "workflow:\n  name: t\n  budget: {{max_steps: {most}, max_parallel: {room}}}\n  steps: {steps}\n"
+            );
+            let world = World::default();
+            let report = world.run(&text).await;
+            assert_eq!(world.probe.started().len(), most, "room for {room}: {steps}");
+            assert_eq!(report.status, RunStatus::Budget, "{:?}", report.error);
+        }
+    }
+}
