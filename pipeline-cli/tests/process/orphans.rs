@@ -217,13 +217,15 @@ fn kill_and_resume(number: u64, random: &mut Random) -> Result<(usize, bool), St
     let go = scratch.path().join("go");
     scratch.write("killed.yaml", &wide(&mark, &go.display().to_string()));
     let run = ["run", "killed.yaml", "--yes", "--mock", "--sandbox", "--events", "--run-id", "r"];
-    let child = scratch.command_with_path(&run).spawn().expect("it starts");
+    let mut child = scratch.command_with_path(&run).spawn().expect("it starts");
     let (enough, begun) = (random.below(8 * EACH + 1), Instant::now());
     while marked(&mark).len() < enough && begun.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(1));
     }
     std::thread::sleep(Duration::from_millis(random.draw() % 40));
     signal_if_alive(&child);
+    // Until it is dead it owns the run.
+    child.wait().expect("it was started here");
     let leaves = !all_end(&mark);
     let dir = scratch.path().join(".pipeline/runs/r");
     if !dir.join("journal.log").exists() {
