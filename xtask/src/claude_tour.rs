@@ -234,7 +234,7 @@ fn tool(name: &str, input: &Value) -> Value {
 
 /// Living processes that belong to a run in that folder.
 fn marked(dir: &Path) -> usize {
-    let mark = format!("PIPELINE_AGENT_STEP={}", dir.display());
+    let mark = format!("PIPELINE_ATTEMPT={}", dir.display());
     let Ok(processes) = fs::read_dir("/proc") else { return 0 };
     let carries = |environ: Vec<u8>| environ.split(|b| *b == 0).any(|e| e.starts_with(mark.as_bytes()));
     processes
