@@ -66,6 +66,7 @@ mod tests {
     use pipeline_core::clock::{SystemClock, Timestamp};
     use pipeline_core::conformance::session::turn;
     use pipeline_core::redact::Redactor;
+    use pipeline_core::store::SessionTurn;
 
     use super::*;
     use crate::MemorySessions;
@@ -109,6 +110,13 @@ mod tests {
         drop(replay.lease("chat").await.unwrap());
         assert!(replay.remove("chat").await.unwrap());
         assert!(!replay.remove("chat").await.unwrap());
+
+        let silent = sessions_with(&[]).await;
+        let set = BTreeMap::from([("n".to_owned(), 1.into())]);
+        let said = SessionTurn { messages: Vec::new(), ..turn("r/a/2") };
+        silent.lease("chat").await.unwrap().append(said, set).await.unwrap();
+        let silent = TapedSessions::new(silent, Arc::clone(&tape));
+        assert_eq!(keys(silent.read("chat").await.unwrap()), ["before/a/1"], "only variables were set");
 
         let own = TapedSessions::new(sessions_with(&["r/a/1"]).await, tape);
         assert_eq!(keys(own.read("chat").await.unwrap()), ["r/a/1"]);
