@@ -203,8 +203,7 @@ impl RunLog for FileLog {
         facts: Vec<Fact>,
     ) -> Result<Vec<Record>, StoreError> {
         self.writer.check()?;
-        let records: Vec<Record> =
-            (self.next..).zip(facts).map(|(index, fact)| Record { index, at, elapsed_ms, fact }).collect();
+        let records = Record::numbered(self.next, at, elapsed_ms, facts);
         let mut stored = records.clone();
         for record in &mut stored {
             // All facts of a call are appended or none.

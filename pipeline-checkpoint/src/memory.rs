@@ -140,12 +140,10 @@ impl RunLog for MemoryLog {
         elapsed_ms: u64,
         facts: Vec<Fact>,
     ) -> Result<Vec<Record>, StoreError> {
-        let first = self.pending.len();
-        for fact in facts {
-            self.pending.push(Record { index: self.next, at, elapsed_ms, fact });
-            self.next += 1;
-        }
-        Ok(self.pending[first..].to_vec())
+        let records = Record::numbered(self.next, at, elapsed_ms, facts);
+        self.next += records.len() as u64;
+        self.pending.extend_from_slice(&records);
+        Ok(records)
     }
 
     fn commit(&mut self) -> Commit {

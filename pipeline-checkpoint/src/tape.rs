@@ -402,7 +402,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
     use pipeline_core::conformance::session::turn;
@@ -410,7 +410,8 @@ mod tests {
 
     use super::*;
 
-    fn recorder(dir: &Path) -> FileTape {
+    /// A tape that records a run into an empty folder.
+    pub fn recorder(dir: &Path) -> FileTape {
         let run = TapedRun {
             run_id: "r".to_owned(),
             workflow: "w".to_owned(),

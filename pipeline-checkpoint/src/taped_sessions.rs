@@ -63,14 +63,14 @@ mod tests {
 
     use std::collections::BTreeMap;
 
-    use pipeline_core::clock::{SystemClock, Timestamp};
+    use pipeline_core::clock::SystemClock;
     use pipeline_core::conformance::session::turn;
     use pipeline_core::redact::Redactor;
     use pipeline_core::store::SessionTurn;
 
     use super::*;
     use crate::MemorySessions;
-    use crate::tape::TapedRun;
+    use crate::tape::tests::recorder;
 
     async fn sessions_with(keys: &[&str]) -> Arc<MemorySessions> {
         let store = Arc::new(MemorySessions::new(Arc::new(SystemClock)));
@@ -89,15 +89,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_read_is_on_the_tape_and_a_replay_reads_that_until_it_says_something() {
         let dir = tempfile::tempdir().unwrap();
-        let run = TapedRun {
-            run_id: "r".to_owned(),
-            workflow: "w".to_owned(),
-            started_at: Timestamp(1),
-            seed: 1,
-            mode: "mock".to_owned(),
-            lasting: BTreeMap::default(),
-        };
-        let tape = Arc::new(FileTape::record(dir.path(), &run, Redactor::default()).unwrap());
+        let tape = Arc::new(recorder(dir.path()));
         let recording = TapedSessions::new(sessions_with(&["before/a/1"]).await, tape);
         assert_eq!(keys(recording.read("chat").await.unwrap()), ["before/a/1"]);
         assert_eq!(recording.list().await.unwrap().len(), 1);

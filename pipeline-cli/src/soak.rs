@@ -47,13 +47,14 @@ impl Step for Bad {
 }
 
 /// Steps of the runs, one after the other; `{n}` is the number of the run.
-const MIX: [&str; 6] = [
+const MIX: [&str; 7] = [
     "[{name: fan, type: for_loop, parallel: true, max_parallel: 4, data_source: range(12), steps: [{name: s, type: test_echo, value: '{{ loop.item }}'}]}]",
     "[{name: fan, type: for_loop, parallel: true, break_on_error: false, data_source: range(4), steps: [{name: s, type: bad, how: panic, condition: loop.item == 1}, {name: h, type: bad, how: hang, timeout: 5ms, condition: loop.item == 2}]}]",
     "[{name: deaf, type: shell, timeout: 60ms, continue_on_error: true, command: [sh, -c, 'trap \"\" TERM; sleep 60 & setsid sleep 60 & sleep 60']}]",
     "[{name: ask, type: claude_session, session_config: {session_name: 's{n}'}, prompt: 'run {n}'}, {name: again, type: claude_session, session_config: {session_name: 's{n}'}, prompt: more}]",
     "[{name: large, type: test_echo, value: '{{ range(16000) }}', output_to_file: 'f.json'}, {name: keep, type: checkpoint, checkpoint_name: kept, state: {n: '{n}'}}]",
     "[{name: slow, type: for_loop, parallel: true, data_source: range(6), steps: [{name: s, type: test_echo, delay_ms: 30, value: '{{ loop.item }}'}]}]",
+    "[{name: fan, type: for_loop, parallel: true, break_on_error: true, continue_on_error: true, data_source: range(4), steps: [{name: h, type: bad, how: hang, condition: loop.item != 0}, {name: s, type: bad, how: panic, condition: loop.item == 0}]}]",
 ];
 
 /// The one that is stopped and resumed.

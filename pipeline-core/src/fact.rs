@@ -385,6 +385,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Facts of one moment as records that follow each other, the first with this index.
+    pub fn numbered(first: u64, at: Timestamp, elapsed_ms: u64, facts: Vec<Fact>) -> Vec<Self> {
+        (first..).zip(facts).map(|(index, fact)| Self { index, at, elapsed_ms, fact }).collect()
+    }
+
     /// The completion that this record is to the schedule; `None` for records that are bookkeeping only.
     ///
     /// Live running and replay both pass through here: there is no second way to read a fact.

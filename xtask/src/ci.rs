@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::repo::{Repo, is_installed};
 use crate::report::{self, Verdict, row};
-use crate::{clock, codegen, conformance, deps, publish, tidy};
+use crate::{clock, codegen, conformance, deps, publish, reliability, tidy};
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -57,6 +57,11 @@ pub const STAGES: &[Stage] = &[
         name: "conformance",
         about: "the program against examples/",
         run: |repo, _| conformance::run(repo, None, false),
+    },
+    Stage {
+        name: "reliability",
+        about: "the scorecard, with a bug planted for each test",
+        run: |repo, _| reliability::run(repo, &reliability::Options::default()),
     },
 ];
 

@@ -97,11 +97,12 @@ pub async fn verify(app: &App, args: &Verify) -> Result<Exit, Failure> {
         app.console.out(&format!("{document:#}\n"))?;
     } else {
         let kills = found.iter().filter(|(trouble, _)| matches!(trouble, Trouble::Kill(_))).count();
-        app.console.out(&format!(
-            "{kills} kills and {} full disks in a run of {} records: {bad} came out otherwise\n",
-            found.len() - kills,
-            whole.records,
-        ))?;
+        let kills = args.crash.then(|| format!("{kills} kills"));
+        let faults = found.iter().filter(|(trouble, _)| matches!(trouble, Trouble::Fault(_))).count();
+        let faults = args.faults.then(|| format!("{faults} full disks"));
+        let made = kills.into_iter().chain(faults).collect::<Vec<_>>().join(" and ");
+        app.console
+            .out(&format!("{made} in a run of {} records: {bad} came out otherwise\n", whole.records))?;
         if let Some((trouble, why)) = smallest {
             app.console.out(&format!("the smallest: {}: {}\n", trouble.told(), visible(&why.to_string())))?;
         }

@@ -130,5 +130,10 @@ fn what_a_kill_makes_of_a_file_is_found_and_the_smallest_kill_is_told() {
     let ended = scratch.run_with_path(&["verify", "p.yaml", "--crash", "-v"]);
     assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
     assert!(ended.stdout.contains("the smallest: killed after record"), "{}", ended.stdout);
+    let told = ended.stdout.lines().next().unwrap();
+    assert!(
+        told.contains(" kills in a run of ") && !told.contains("full disks"),
+        "only what was asked for: {told}"
+    );
     assert!(ended.stdout.contains("the file workspace/log differs"), "{}", ended.stdout);
 }

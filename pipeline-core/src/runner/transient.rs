@@ -52,7 +52,7 @@ impl RunLog for Counted {
     ) -> Result<Vec<Record>, StoreError> {
         let first = self.0;
         self.0 += facts.len() as u64;
-        Ok((first..).zip(facts).map(|(index, fact)| Record { index, at, elapsed_ms, fact }).collect())
+        Ok(Record::numbered(first, at, elapsed_ms, facts))
     }
 
     fn commit(&mut self) -> Commit {

@@ -259,8 +259,7 @@ impl RunLog for TestLog {
     ) -> Result<Vec<Record>, StoreError> {
         let mut records = self.0.records.lock();
         let first = records.len() as u64;
-        let new: Vec<Record> =
-            (first..).zip(facts).map(|(index, fact)| Record { index, at, elapsed_ms, fact }).collect();
+        let new = Record::numbered(first, at, elapsed_ms, facts);
         records.extend(new.iter().cloned());
         Ok(new)
     }

@@ -10,9 +10,12 @@ use super::sse::{Broken, Event, Events};
 use super::wire::Wire;
 use super::{anthropic, gemini, openai};
 
-/// Events of a body that comes in pieces, and how it broke off.
-fn events(pieces: &[&[u8]]) -> (Vec<Event>, Option<Broken>) {
-    let (mut reader, mut all) = (Events::new(1 << 12), Vec::new());
+/// Most bytes of an event.
+const LIMIT: usize = 1 << 12;
+
+/// Events of at most so many bytes in a body that comes in pieces, and how it broke off.
+pub fn events(limit: usize, pieces: &[&[u8]]) -> (Vec<Event>, Option<Broken>) {
+    let (mut reader, mut all) = (Events::new(limit), Vec::new());
     for piece in pieces {
         reader.push(piece);
         loop {
@@ -31,10 +34,10 @@ fn events(pieces: &[&[u8]]) -> (Vec<Event>, Option<Broken>) {
 /// # Panics
 /// When they are not the same.
 pub fn sse(bytes: &[u8]) {
-    let whole = events(&[bytes]);
+    let whole = events(LIMIT, &[bytes]);
     let size = usize::from(bytes.first().copied().unwrap_or(0) % 13) + 2;
     for size in [1, size] {
-        assert_eq!(events(&bytes.chunks(size).collect::<Vec<_>>()), whole, "in pieces of {size}");
+        assert_eq!(events(LIMIT, &bytes.chunks(size).collect::<Vec<_>>()), whole, "in pieces of {size}");
     }
 }
 
@@ -45,7 +48,7 @@ pub fn sse(bytes: &[u8]) {
 pub fn answer(bytes: &[u8]) {
     let wires: [&dyn Wire; 3] = [&anthropic::Anthropic, &gemini::Gemini, &openai::OpenAi];
     let settings = HttpSettings::new(ProviderEntry { name: "p".to_owned(), ..ProviderEntry::default() });
-    let (all, _) = events(&[bytes]);
+    let (all, _) = events(LIMIT, &[bytes]);
     for wire in wires {
         let (mut reader, mut told) = (wire.reader("m"), Vec::new());
         let heard = all.iter().try_for_each(|event| reader.event(&event.name, &event.data, &mut told));

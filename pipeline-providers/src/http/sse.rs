@@ -141,6 +141,7 @@ mod tests {
     use pipeline_core::conformance::trials::{Random, Trials};
 
     use super::*;
+    use crate::http::fuzz::events;
 
     /// Naive: a buffer that is cut by positions of the piece before.
     #[test]
@@ -161,27 +162,13 @@ mod tests {
         ];
         let trials = Trials::of("T10", 5_000);
         let mut random = Random::new(trials.seed());
-        let events = |pieces: &[&[u8]]| -> (Vec<Event>, Option<Broken>) {
-            let (mut reader, mut all) = (Events::new(100), Vec::new());
-            for piece in pieces {
-                reader.push(piece);
-                loop {
-                    match reader.next() {
-                        Ok(Some(event)) => all.push(event),
-                        Ok(None) => break,
-                        Err(broken) => return (all, Some(broken)),
-                    }
-                }
-            }
-            (all, None)
-        };
         for _ in 0..trials.wanted() {
             let bytes: Vec<u8> =
                 (0..random.below(30)).flat_map(|_| PARTS[random.below(PARTS.len())].to_vec()).collect();
             let size = 1 + random.below(9);
             trials.try_out(&format!("{bytes:?} in pieces of {size}"), || {
                 let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
-                assert_eq!(events(&pieces), events(&[&bytes]));
+                assert_eq!(events(100, &pieces), events(100, &[&bytes]));
             });
         }
         let wanted = trials.wanted();
