@@ -162,6 +162,13 @@ pub(crate) fn write(dir: &Path, hash: Hash, bytes: &[u8]) -> Result<(), StoreErr
     disk::place(&path, bytes).map_err(|error| disk::write_error(&path, &error))
 }
 
+/// Whether no value in a record of this JSON is to be taken out of it.
+pub(crate) fn is_inline(record: &[u8]) -> bool {
+    // Counted by itself, as that is much faster.
+    let brackets = || record.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    record.len() <= INLINE_BYTES && (brackets() <= INLINE_DEPTH || depth_of_text(record) <= INLINE_DEPTH)
+}
+
 /// Whether a value can be read back at all.
 pub(crate) fn is_storable(value: &Value) -> bool {
     is_within(value, MAX_DEPTH)

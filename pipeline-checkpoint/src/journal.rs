@@ -16,7 +16,7 @@ use pipeline_core::planted::{Bug, planted};
 use pipeline_core::store::{Commit, RunLog, StoreError};
 use pipeline_core::value::Hash;
 
-use crate::blob;
+use crate::blob::{self, Names};
 use crate::disk;
 use crate::line;
 use crate::lock::RunLock;
@@ -65,7 +65,7 @@ pub(crate) struct FileLog {
     hand: Hand,
     /// Position of the next record.
     next: u64,
-    pending: Vec<Record>,
+    pending: Vec<Arc<Record>>,
 }
 
 /// What a write needs that is on its way. It keeps the run's lock: nobody else may write before it has ended.
@@ -74,7 +74,7 @@ struct Writer {
     blob_dir: PathBuf,
     lock: RunLock,
     /// What is to be written next. Whoever comes first writes for those who came before.
-    queue: Mutex<Vec<Record>>,
+    queue: Mutex<Vec<Arc<Record>>>,
     sink: Mutex<Written>,
     /// The first error of writing.
     poison: Mutex<Option<String>>,
@@ -160,11 +160,11 @@ impl Writer {
         outcome.inspect_err(|error| *self.poison.lock() = Some(error.to_string()))
     }
 
-    fn write_out(&self, written: &mut Written, records: Vec<Record>) -> Result<(), StoreError> {
+    fn write_out(&self, written: &mut Written, records: Vec<Arc<Record>>) -> Result<(), StoreError> {
         let (mut blobs, mut end) = (Vec::new(), written.end);
         for record in records {
             let index = record.index;
-            let crc = encode(record, end, self.lock.epoch(), &mut written.buffers, &mut blobs)
+            let crc = encode(&record, end, self.lock.epoch(), &mut written.buffers, &mut blobs)
                 .map_err(|message| self.refuse(format!("record {index} cannot be stored: {message}")))?;
             end = End { crc, seq: end.seq + 1, ..end };
         }
@@ -200,19 +200,18 @@ impl RunLog for FileLog {
         &mut self,
         at: Timestamp,
         elapsed_ms: u64,
-        facts: Vec<Fact>,
-    ) -> Result<Vec<Record>, StoreError> {
+        mut facts: Vec<Fact>,
+    ) -> Result<Vec<Arc<Record>>, StoreError> {
         self.writer.check()?;
-        let records = Record::numbered(self.next, at, elapsed_ms, facts);
-        let mut stored = records.clone();
-        for record in &mut stored {
-            // All facts of a call are appended or none.
-            blob::check(&mut record.fact).map_err(|message| {
-                self.writer.refuse(format!("record {} cannot be stored: {message}", record.index))
+        // All facts of a call are appended or none.
+        for (index, fact) in (self.next..).zip(&mut facts) {
+            blob::check(fact).map_err(|message| {
+                self.writer.refuse(format!("record {index} cannot be stored: {message}"))
             })?;
         }
+        let records = Record::numbered(self.next, at, elapsed_ms, facts);
         self.next += records.len() as u64;
-        self.pending.extend(stored);
+        self.pending.extend_from_slice(&records);
         Ok(records)
     }
 
@@ -247,16 +246,24 @@ fn in_a_thread(work: Work, path: PathBuf) -> Commit {
 }
 
 fn encode(
-    mut record: Record,
+    record: &Record,
     end: End,
     epoch: u64,
     Buffers { lines, payload }: &mut Buffers,
     blobs: &mut Vec<(Hash, Vec<u8>)>,
 ) -> Result<u32, String> {
-    let names = blob::take_out(&mut record.fact, blobs)?;
-    payload.clear();
-    serde_json::to_writer(&mut *payload, &EntryRef { record: &record, blobs: &names })
-        .map_err(|error| error.to_string())?;
+    let mut put = |record: &Record, blobs: &Names| {
+        payload.clear();
+        serde_json::to_writer(&mut *payload, &EntryRef { record, blobs })
+            .map_err(|error| error.to_string())?;
+        Ok::<_, String>(blob::is_inline(payload))
+    };
+    // Nearly all records are small.
+    if !put(record, &Names::new())? {
+        let mut rest = record.clone();
+        let names = blob::take_out(&mut rest.fact, blobs)?;
+        put(&rest, &names)?;
+    }
     line::encode(lines, end.crc, end.seq, epoch, payload).ok_or_else(|| "it is 4 GiB or more".to_owned())
 }
 
@@ -335,7 +342,8 @@ mod tests {
     }
 
     fn append(log: &mut FileLog, values: std::ops::Range<u64>) -> Result<Vec<Record>, StoreError> {
-        log.append(Timestamp(1), 1, values.map(|value| effect(json!(value))).collect())
+        let records = log.append(Timestamp(1), 1, values.map(|value| effect(json!(value))).collect())?;
+        Ok(records.into_iter().map(Arc::unwrap_or_clone).collect())
     }
 
     #[test]

@@ -36,7 +36,7 @@ struct MemoryLog {
     state: Arc<Mutex<State>>,
     run: String,
     next: u64,
-    pending: Vec<Record>,
+    pending: Vec<Arc<Record>>,
 }
 
 impl MemoryStore {
@@ -139,7 +139,7 @@ impl RunLog for MemoryLog {
         at: Timestamp,
         elapsed_ms: u64,
         facts: Vec<Fact>,
-    ) -> Result<Vec<Record>, StoreError> {
+    ) -> Result<Vec<Arc<Record>>, StoreError> {
         let records = Record::numbered(self.next, at, elapsed_ms, facts);
         self.next += records.len() as u64;
         self.pending.extend_from_slice(&records);
@@ -149,7 +149,7 @@ impl RunLog for MemoryLog {
     fn commit(&mut self) -> Commit {
         // A run that is held is never removed, so it is there.
         if let Some(run) = self.state.lock().runs.get_mut(&self.run) {
-            run.stored.records.append(&mut self.pending);
+            run.stored.records.extend(self.pending.drain(..).map(Arc::unwrap_or_clone));
         }
         Box::pin(std::future::ready(Ok(())))
     }

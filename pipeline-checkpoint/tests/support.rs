@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use pipeline_checkpoint::FileStore;
 use pipeline_core::clock::Timestamp;
@@ -58,7 +59,7 @@ pub fn ended() -> Fact {
 pub async fn write(log: &mut dyn RunLog, facts: Vec<Fact>) -> Vec<Record> {
     let records = log.append(Timestamp(1_700_000_000_000), 10, facts).unwrap();
     log.flush().await.unwrap();
-    records
+    records.into_iter().map(Arc::unwrap_or_clone).collect()
 }
 
 /// Copies a directory with all that is in it.

@@ -6,7 +6,7 @@
 use std::fs::OpenOptions;
 use std::sync::Arc;
 
-use pipeline_core::event::{Event, EventSink};
+use pipeline_core::event::{Event, EventSink, Hears};
 use pipeline_core::fact::{Fact, Record};
 use tracing::{debug, info, warn};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -107,6 +107,10 @@ impl Facts {
 impl EventSink for Facts {
     fn name(&self) -> &'static str {
         "log"
+    }
+
+    fn hears(&self) -> Hears {
+        Hears::Facts
     }
 
     fn event(&mut self, event: &Event) {

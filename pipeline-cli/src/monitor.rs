@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pipeline_core::event::{Event, EventSink};
+use pipeline_core::event::{Event, EventSink, Hears};
 
 use crate::figures::Figures;
 use crate::report::prometheus;
@@ -47,6 +47,10 @@ pub struct MonitorSink {
 impl EventSink for MonitorSink {
     fn name(&self) -> &'static str {
         "figures"
+    }
+
+    fn hears(&self) -> Hears {
+        Hears::Facts
     }
 
     fn event(&mut self, event: &Event) {

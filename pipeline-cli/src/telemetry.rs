@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pipeline_core::event::{Event, EventSink};
+use pipeline_core::event::{Event, EventSink, Hears};
 use pipeline_core::value::Value;
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -220,6 +220,10 @@ impl Sender {
 impl EventSink for Sender {
     fn name(&self) -> &'static str {
         "telemetry"
+    }
+
+    fn hears(&self) -> Hears {
+        Hears::Facts
     }
 
     fn event(&mut self, event: &Event) {

@@ -291,7 +291,7 @@ impl Engine {
         let mut calls = Vec::new();
         let mut keep = |commands: Vec<Command>| {
             calls.extend(commands.into_iter().filter_map(|command| match command {
-                Command::Start(key, Op::Task(call)) => Some((key, call)),
+                Command::Start(key, Op::Task(call)) => Some((key, *call)),
                 _ => None,
             }));
         };

@@ -1,6 +1,6 @@
 //! What observers see: facts, once they are durable, and disposable progress.
 //!
-//! Owns [`Event`], [`Progress`] and [`EventSink`]. Observers cannot hurt: each has a bounded queue of its own; one that is
+//! Owns [`Event`], [`Progress`], [`Hears`] and [`EventSink`]. Observers cannot hurt: each has a bounded queue of its own; one that is
 //! slow loses progress (never facts, until its queue's limit), one that panics goes on behind the event that it panicked at,
 //! a few times, and is then dropped and reported.
 //! Next: `engine/bus.rs`, which delivers.
@@ -62,11 +62,27 @@ pub enum Progress {
     },
 }
 
+/// How much an observer wants to hear. What nobody hears is not told, which makes a wide run cheaper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hears {
+    /// Facts only.
+    Facts,
+    /// The progress of control forms, too.
+    Forms,
+    /// Everything: what steps say while they work, too.
+    All,
+}
+
 /// An observer of a run. Called from a task of its own, one event at a time, in order.
 pub trait EventSink: Send {
     /// What it is called where its health is told.
     fn name(&self) -> &'static str {
         "observer"
+    }
+
+    /// What it must be told. It may be told more, where another observer hears that.
+    fn hears(&self) -> Hears {
+        Hears::All
     }
 
     /// One event. May take its time: only this observer waits. After a panic the next event comes, within a budget

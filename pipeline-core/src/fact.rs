@@ -5,6 +5,7 @@
 //! (`runs events --json`). Next: `schedule.rs`, which folds them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -386,8 +387,8 @@ pub struct Record {
 
 impl Record {
     /// Facts of one moment as records that follow each other, the first with this index.
-    pub fn numbered(first: u64, at: Timestamp, elapsed_ms: u64, facts: Vec<Fact>) -> Vec<Self> {
-        (first..).zip(facts).map(|(index, fact)| Self { index, at, elapsed_ms, fact }).collect()
+    pub fn numbered(first: u64, at: Timestamp, elapsed_ms: u64, facts: Vec<Fact>) -> Vec<Arc<Self>> {
+        (first..).zip(facts).map(|(index, fact)| Arc::new(Self { index, at, elapsed_ms, fact })).collect()
     }
 
     /// The completion that this record is to the schedule; `None` for records that are bookkeeping only.

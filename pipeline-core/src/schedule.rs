@@ -54,7 +54,7 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// Run one attempt.
-    Task(TaskCall),
+    Task(Box<TaskCall>),
     /// Record that a step is not run, and why.
     Skip {
         /// Why.

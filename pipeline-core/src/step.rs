@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -369,12 +370,17 @@ impl StepContext {
     /// Does an outside effect once: after a crash, a finished one returns its recorded result.
     ///
     /// `name` and the order of calls identify the effect within its attempt; `request` is everything that its result
-    /// depends on. A result is durable before the next effect of the same attempt begins (the last one becomes durable
+    /// depends on; as JSON, it is hashed, and kept on a tape. A result is durable before the next effect of the same attempt begins (the last one becomes durable
     /// with the attempt's end). Errors are not recorded.
     ///
     /// # Errors
     /// What `effect` returns; [`crate::error::ErrorKind::Internal`] when the journal is gone.
-    pub async fn effect<F>(&self, name: &str, request: &Value, effect: F) -> Result<Data, StepError>
+    pub async fn effect<F>(
+        &self,
+        name: &str,
+        request: &(impl Serialize + Sync + ?Sized),
+        effect: F,
+    ) -> Result<Data, StepError>
     where
         F: Future<Output = Result<Value, StepError>> + Send,
     {
@@ -393,7 +399,7 @@ impl StepContext {
     pub async fn metered<F>(
         &self,
         name: &str,
-        request: &Value,
+        request: &(impl Serialize + Sync + ?Sized),
         worst: crate::usage::WorstCase,
         usage_of: fn(&Value) -> Usage,
         call: impl FnOnce(Option<f64>) -> F + Send,

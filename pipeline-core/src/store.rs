@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -191,8 +192,12 @@ pub trait RunLog: Send {
     ///
     /// # Errors
     /// [`StoreError::Write`] when the log is poisoned.
-    fn append(&mut self, at: Timestamp, elapsed_ms: u64, facts: Vec<Fact>)
-    -> Result<Vec<Record>, StoreError>;
+    fn append(
+        &mut self,
+        at: Timestamp,
+        elapsed_ms: u64,
+        facts: Vec<Fact>,
+    ) -> Result<Vec<Arc<Record>>, StoreError>;
 
     /// Begins to make everything appended so far durable. It is once the future resolves; what is appended meanwhile
     /// belongs to the next commit. The write goes on when the future is dropped, and never overtakes an earlier one.

@@ -8,6 +8,7 @@ mod part;
 mod shape;
 
 use std::fmt;
+use std::io::{BufWriter, Write};
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -268,10 +269,15 @@ impl Hash {
     /// Hash of anything that serialises to JSON, over its canonical form: keys in their given order, no spaces.
     ///
     /// A value that does not serialise (a map with non-text keys) hashes as its error text; JSON values always do.
-    pub fn of(value: &impl Serialize) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        match serde_json::to_writer(&mut hasher, value) {
-            Ok(()) => Self(*hasher.finalize().as_bytes()),
+    pub fn of(value: &(impl Serialize + ?Sized)) -> Self {
+        // Serialisation writes a few bytes at a time, which the hasher is not made for.
+        let mut hashed = BufWriter::with_capacity(1024, blake3::Hasher::new());
+        if let Err(error) = serde_json::to_writer(&mut hashed, value) {
+            return Self::of_bytes(error.to_string().as_bytes());
+        }
+        match hashed.flush() {
+            Ok(()) => Self(*hashed.get_ref().finalize().as_bytes()),
+            // A hasher takes everything.
             Err(error) => Self::of_bytes(error.to_string().as_bytes()),
         }
     }
@@ -286,7 +292,7 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 

@@ -63,7 +63,7 @@ impl Step for Prompt {
     }
 
     async fn run(&self, cx: &StepContext, with: Data) -> Result<StepOutput, StepError> {
-        let mut config = Config::decode(with.into_json())?;
+        let mut config = Config::decode(with.json())?;
         let provider = request::provider(cx, config.provider.as_ref())?;
         let prompt = std::mem::replace(&mut config.prompt, PromptText::Text(String::new()));
         let able = provider.capabilities();

@@ -272,7 +272,7 @@ pub const TESTS: &[Test] = &[
         parts: &[part(
             "pipeline-cli",
             "tests",
-            "orphans::t18_n08a_x10_a_run_that_is_killed_in_a_sandbox_loses_nothing_and_its_resume_leaves_no_process",
+            "orphans::t18_n08a_x10_a_run_that_is_killed_in_a_sandbox_loses_nothing_and_leaves_no_process",
         )],
         quick: 20,
         full: 500,

@@ -5,7 +5,7 @@
 use std::io::Write;
 
 use anstyle::Style;
-use pipeline_core::event::{Event, EventSink, Progress};
+use pipeline_core::event::{Event, EventSink, Hears, Progress};
 use pipeline_core::fact::{AttemptEnd, Fact, Record, Status};
 use pipeline_core::path::StepPath;
 
@@ -31,6 +31,10 @@ impl<W: Write + Send> Plain<W> {
 impl<W: Write + Send> EventSink for Plain<W> {
     fn name(&self) -> &'static str {
         "progress"
+    }
+
+    fn hears(&self) -> Hears {
+        if self.verbose { Hears::All } else { Hears::Forms }
     }
 
     fn event(&mut self, event: &Event) {

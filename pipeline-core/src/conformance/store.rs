@@ -171,7 +171,8 @@ async fn create(store: &dyn CheckpointStore, run: &str, at: i64) -> Box<dyn RunL
 }
 
 fn append(log: &mut dyn RunLog, facts: Vec<Fact>) -> Vec<Record> {
-    log.append(Timestamp(1_700_000_000_123), 42, facts).expect("facts can be appended")
+    let records = log.append(Timestamp(1_700_000_000_123), 42, facts).expect("facts can be appended");
+    records.into_iter().map(Arc::unwrap_or_clone).collect()
 }
 
 async fn write(log: &mut dyn RunLog, facts: Vec<Fact>) -> Vec<Record> {
@@ -389,7 +390,7 @@ async fn write_or_be_refused(log: &mut dyn RunLog, value: Value) -> Vec<Record> 
     match log.append(Timestamp(1), 1, vec![effect(value)]) {
         Ok(records) => {
             log.flush().await.expect("what was accepted can be flushed");
-            records
+            records.into_iter().map(Arc::unwrap_or_clone).collect()
         }
         Err(refused) => {
             assert!(matches!(refused, StoreError::Write { .. }), "{refused}");

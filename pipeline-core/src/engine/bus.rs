@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::engine::scope::panic_words;
-use crate::event::{Event, EventSink, Progress};
+use crate::event::{Event, EventSink, Hears, Progress};
 use crate::fact::Record;
 use crate::path::StepPath;
 use crate::service::{Health, Restarts, State};
@@ -35,6 +35,7 @@ pub(super) struct EventBus {
 }
 
 struct Observer {
+    hears: Hears,
     /// `None` = it gets nothing more.
     queue: Option<Sender<Arc<[Event]>>>,
     /// Events in the queue.
@@ -86,16 +87,17 @@ impl EventBus {
     pub(super) fn new(sinks: Vec<Box<dyn EventSink>>) -> Self {
         let begin = |(index, sink): (usize, Box<dyn EventSink>)| {
             let (queue, batches) = channel::<Arc<[Event]>>();
+            let hears = sink.hears();
             let (waiting, health) =
                 (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Health::new(sink.name()))));
             let watched = Watched { sink, restarts: Restarts::default(), health: Arc::clone(&health) };
             let left = Arc::clone(&waiting);
             let builder = std::thread::Builder::new().name(format!("observer-{index}"));
             match builder.spawn(move || watched.listen(&batches, &left)) {
-                Ok(thread) => Observer { queue: Some(queue), waiting, thread: Some(thread), health },
+                Ok(thread) => Observer { hears, queue: Some(queue), waiting, thread: Some(thread), health },
                 Err(error) => {
                     health.lock().down(format!("it could not be started: {error}"));
-                    Observer { queue: None, waiting, thread: None, health }
+                    Observer { hears, queue: None, waiting, thread: None, health }
                 }
             }
         };
@@ -104,20 +106,27 @@ impl EventBus {
 
     /// Tells everybody a durable fact, with the next [`EventBus::flush`].
     pub(super) fn fact(&mut self, record: Arc<Record>) {
-        if self.has_observers() {
+        if self.is_heard(Hears::Facts) {
             self.batch.push(Event::Fact(record));
         }
     }
 
     /// Tells whoever keeps up, with the next [`EventBus::flush`].
     pub(super) fn progress(&mut self, progress: Progress) {
-        if self.has_observers() {
+        let level = match progress {
+            Progress::Group { .. } | Progress::GroupEnded { .. } => Hears::Forms,
+            Progress::Text { .. } | Progress::Note { .. } | Progress::Usage { .. } => Hears::All,
+        };
+        if self.is_heard(level) {
             self.batch.push(Event::Progress(progress));
         }
     }
 
     /// As [`EventBus::progress`]; of each control form only the latest.
     pub(super) fn latest(&mut self, progress: Vec<Progress>) {
+        if !self.is_heard(Hears::Forms) {
+            return;
+        }
         let mut latest: HashSet<(StepPath, bool)> = HashSet::new();
         let kept: Vec<Progress> = progress
             .into_iter()
@@ -133,8 +142,9 @@ impl EventBus {
         }
     }
 
-    pub(super) fn has_observers(&self) -> bool {
-        self.observers.iter().any(|observer| observer.queue.is_some())
+    /// Whether somebody hears as much as that.
+    pub(super) fn is_heard(&self, level: Hears) -> bool {
+        self.observers.iter().any(|observer| observer.queue.is_some() && observer.hears >= level)
     }
 
     /// Sends what there is to tell.

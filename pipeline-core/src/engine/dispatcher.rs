@@ -29,7 +29,7 @@ use crate::engine::timers::Timers;
 use crate::engine::waiting::Waiting;
 use crate::engine::watch::Watch;
 use crate::error::{ErrorKind, StepError};
-use crate::event::Progress;
+use crate::event::{Hears, Progress};
 use crate::fact::{AttemptEnd, Fact, Outcome, Record, Status};
 use crate::memory::MemoryLimit;
 use crate::path::{OpKey, OpRole, StepPath};
@@ -62,7 +62,7 @@ pub(super) struct Dispatcher {
     timers: Timers,
     settled: VecDeque<(OpKey, Settled)>,
     /// Attempts that must be on disk as started before they start.
-    held: Vec<(OpKey, TaskCall)>,
+    held: Vec<(OpKey, Box<TaskCall>)>,
     delivered: VecDeque<(OpKey, Outcome)>,
     ahead: HashMap<StepPath, u32>,
     effects: HashMap<OpKey, Vec<DoneEffect>>,
@@ -98,7 +98,7 @@ enum Happened {
     Told(Fact),
     Saved(Fact, oneshot::Sender<()>),
     /// An attempt that begins when its turn has come.
-    Begun(OpKey, TaskCall),
+    Begun(OpKey, Box<TaskCall>),
 }
 
 impl Dispatcher {
@@ -204,7 +204,7 @@ impl Dispatcher {
         key.turn + self.ahead.get(&key.path).copied().unwrap_or(0)
     }
 
-    fn launch(&mut self, key: OpKey, call: TaskCall) {
+    fn launch(&mut self, key: OpKey, call: Box<TaskCall>) {
         // A replay does as its recording did, whatever this process holds.
         let memory = call.memory.filter(|_| !self.following.order.is_kept());
         if !self.watch.begin(&key, memory) {
@@ -233,7 +233,7 @@ impl Dispatcher {
         }
     }
 
-    fn spawn(&mut self, key: OpKey, call: TaskCall) {
+    fn spawn(&mut self, key: OpKey, call: Box<TaskCall>) {
         let Some(running) = self.running.get_mut(&key) else { return };
         let around = Surroundings {
             ledger: self.ledger.clone(),
@@ -249,7 +249,7 @@ impl Dispatcher {
             run: Arc::clone(&self.info),
             services: Arc::clone(&self.services),
             effects,
-            progress: if self.bus.has_observers() {
+            progress: if self.bus.is_heard(Hears::All) {
                 let redactor = Arc::clone(&self.services.redactor);
                 ProgressPort::new(key.path.clone(), self.progress.0.clone(), redactor)
             } else {
@@ -264,7 +264,7 @@ impl Dispatcher {
         self.tasks.spawn(key, execute(attempt, call));
     }
 
-    fn ended(&mut self, key: &OpKey, mut end: AttemptEnd, all: &mut Vec<Happened>) {
+    fn ended(&mut self, key: &OpKey, mut end: Box<AttemptEnd>, all: &mut Vec<Happened>) {
         let running = self.running.remove(key);
         let memory = running.as_ref().and_then(|running| running.memory);
         end.warnings.extend(self.watch.end(key, memory));
@@ -281,13 +281,12 @@ impl Dispatcher {
         }
         let fingerprint = running.map_or_else(|| Hash::of(&()), |r| r.fingerprint);
         let (path, turn) = (key.path.clone(), key.turn);
-        let end = Box::new(end);
         all.push(Happened::Told(Fact::AttemptEnded { path, attempt, turn, fingerprint, end }));
     }
 
     fn settled(&mut self, key: &OpKey, settled: Settled, all: &mut Vec<Happened>) {
         match settled {
-            Settled::Ended(end) => self.ended(key, *end, all),
+            Settled::Ended(end) => self.ended(key, end, all),
             Settled::Fired => {
                 let (path, turn, role) = (key.path.clone(), key.turn, key.role);
                 all.push(Happened::Told(Fact::TimerFired { path, turn, role }));

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::ledger::{Ledger, Reservation};
@@ -133,7 +134,12 @@ impl EffectPort {
     ///
     /// # Errors
     /// What `effect` returns, or `Internal` when the journal is gone.
-    pub async fn run<F>(&self, name: &str, request: &Value, effect: F) -> Result<Data, StepError>
+    pub async fn run<F>(
+        &self,
+        name: &str,
+        request: &(impl Serialize + Sync + ?Sized),
+        effect: F,
+    ) -> Result<Data, StepError>
     where
         F: Future<Output = Result<Value, StepError>> + Send,
     {
@@ -147,7 +153,7 @@ impl EffectPort {
     pub async fn metered<F>(
         &self,
         name: &str,
-        request: &Value,
+        request: &(impl Serialize + Sync + ?Sized),
         worst: WorstCase,
         usage_of: fn(&Value) -> Usage,
         call: impl FnOnce(Option<f64>) -> F + Send,
@@ -168,7 +174,7 @@ impl EffectPort {
         let done = self.once(name, request, Some(usage_of), spend).await;
         let used = match &done {
             Ok(done) if done.is_counted => None,
-            Ok(done) => Some(usage_of(done.value.json())),
+            Ok(done) => done.usage.or_else(|| Some(usage_of(done.value.json()))),
             Err(error) => error.usage.as_deref().copied(),
         };
         let mut progress = self.0.progress.lock();
@@ -216,7 +222,7 @@ impl EffectPort {
     async fn once<F>(
         &self,
         name: &str,
-        request: &Value,
+        request: &(impl Serialize + Sync + ?Sized),
         usage_of: Option<fn(&Value) -> Usage>,
         effect: impl FnOnce(u32) -> F,
     ) -> Result<DoneEffect, StepError>
@@ -256,7 +262,7 @@ impl EffectPort {
         &self,
         ordinal: u32,
         name: &str,
-        request: &Value,
+        request: &(impl Serialize + Sync + ?Sized),
         effect: impl FnOnce(u32) -> F,
     ) -> Result<Value, StepError>
     where
@@ -265,7 +271,9 @@ impl EffectPort {
         let (Some(tape), Some(journal)) = (&self.0.around.tape, &self.0.journal) else {
             return self.without_secrets(effect(ordinal).await);
         };
-        let taped = TapedEffect { key: &journal.key, ordinal, name, request };
+        let request = serde_json::to_value(request)
+            .map_err(|e| StepError::new(ErrorKind::Internal, format!("a request is no JSON: {e}")))?;
+        let taped = TapedEffect { key: &journal.key, ordinal, name, request: &request };
         match tape.play(&taped) {
             Played::Result(result) => return result,
             Played::Missing(miss) => {

@@ -50,7 +50,7 @@ pub(super) struct Grace {
 }
 
 /// Runs one attempt to its end.
-pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
+pub(super) async fn execute(attempt: Attempt, call: Box<TaskCall>) -> Box<AttemptEnd> {
     let begun = Instant::now();
     let limit = call.timeout.unwrap_or(NO_DEADLINE);
     let deadline = begun + limit;
@@ -65,7 +65,7 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
         () = passed(deadline, grace) => Err(()),
         () = overdue.cancelled() => Err(()),
     };
-    let mut end = match worked {
+    let mut end = Box::new(match worked {
         Ok(Ok(Worked::Stale(now))) => lasting::stale(now),
         Ok(Ok(Worked::Done(output))) => AttemptEnd {
             status: if is_fallback && output.status == Status::Ok { Status::Degraded } else { output.status },
@@ -80,7 +80,7 @@ pub(super) async fn execute(attempt: Attempt, call: TaskCall) -> AttemptEnd {
             StepError::new(ErrorKind::TimedOut, format!("it did not end within {limit:?}"))
                 .help("give it a longer `timeout`, or see why it hangs"),
         ),
-    };
+    });
     end.put_back |= may_park && end.error.as_ref().is_some_and(|e| asks_to_park(e).is_some());
     end.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     end
@@ -103,12 +103,12 @@ enum Worked {
 }
 
 /// A thousand attempts may wait at once: what few of them do is boxed, so that the others need no room for it.
-async fn work(attempt: Attempt, call: TaskCall, deadline: Instant) -> Result<Worked, StepError> {
+async fn work(attempt: Attempt, call: Box<TaskCall>, deadline: Instant) -> Result<Worked, StepError> {
     let keeper = Keeper {
         sessions: attempt.services.sessions.clone(),
         effects: attempt.effects.clone(),
         run: Arc::clone(&attempt.run),
-        key: format!("{}/{}/{}", attempt.run.id, attempt.key.path, attempt.key.turn),
+        attempt: attempt.key.clone(),
     };
     let (run, services) = (Arc::clone(&attempt.run), Arc::clone(&attempt.services));
     let kept = Kept::of(&call, &run, &services, attempt.now);

@@ -40,7 +40,7 @@ impl Journal {
         if let Some(tape) = &self.tape {
             records.iter().try_for_each(|record| tape.made(record))?;
         }
-        Ok(records.into_iter().map(Arc::new).collect())
+        Ok(records)
     }
 
     /// Appends facts that [`Journal::durable`] gives back.

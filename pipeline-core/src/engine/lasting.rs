@@ -12,6 +12,7 @@ use crate::engine::effect::EffectPort;
 use crate::error::{ErrorKind, StepError};
 use crate::expr::Dynamic;
 use crate::fact::{Assignment, AttemptEnd, Status, Usage, VariableScope};
+use crate::path::OpKey;
 use crate::plan::{Body, Plan};
 use crate::schedule::{Lasting, LastingVariables, Merge, reduce};
 use crate::step::RunInfo;
@@ -61,8 +62,7 @@ pub(super) struct Keeper {
     pub(super) sessions: Option<Arc<dyn SessionStore>>,
     pub(super) effects: EffectPort,
     pub(super) run: Arc<RunInfo>,
-    /// The attempt's idempotency key: what it set is not set again when a crash cuts it off and it comes back.
-    pub(super) key: String,
+    pub(super) attempt: OpKey,
 }
 
 /// The end of an attempt that was computed from values that are no longer there.
@@ -97,7 +97,7 @@ impl Keeper {
         let request = json!({ "workflow": &*lasting.workflow, "set": set, "seen": seen });
         let keep = async {
             let mut lease = self.lease(lasting).await?;
-            if lease.has(&self.key) {
+            if lease.has(&self.key()) {
                 return Ok(json!({}));
             }
             let there = &lease.session().variables;
@@ -127,7 +127,7 @@ impl Keeper {
         let keep = async {
             let mut lease = self.lease(lasting).await?;
             let there = lease.session().variables.clone();
-            if lease.has(&self.key) {
+            if lease.has(&self.key()) {
                 // Set before a crash; whatever other runs have set since stands on top of it.
                 return Ok(json!(
                     merges.iter().filter_map(|m| there.get_key_value(&m.name)).collect::<BTreeMap<_, _>>()
@@ -162,9 +162,14 @@ impl Keeper {
         store.lease(&session_of(&lasting.workflow, self.run.mock)).await
     }
 
+    /// The attempt's idempotency key: what it set is not set again when a crash cuts it off and it comes back.
+    fn key(&self) -> String {
+        format!("{}/{}/{}", self.run.id, self.attempt.path, self.attempt.turn)
+    }
+
     fn turn(&self) -> SessionTurn {
         SessionTurn {
-            key: self.key.clone(),
+            key: self.key(),
             messages: Vec::new(),
             provider: String::new(),
             provider_session: None,

@@ -7,7 +7,7 @@ use crate::fact::{Fact, Record};
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::plan::Effects;
 use crate::planted::{Bug, planted};
-use crate::schedule::{Command, Mismatch, Op, Schedule, TaskCall};
+use crate::schedule::{Command, Mismatch, Op, Schedule};
 
 /// Operations that were started and have not completed, in the order in which they were started.
 #[derive(Debug, Default)]
@@ -130,7 +130,7 @@ impl Attempts {
 
     /// The pending attempts that were cut off and must not simply run again.
     pub fn once(&self, pending: &Pending) -> Vec<OpKey> {
-        let is_once = |op: &Op| matches!(op, Op::Task(TaskCall { effects: Effects::Once, .. }));
+        let is_once = |op: &Op| matches!(op, Op::Task(call) if call.effects == Effects::Once);
         let cut = pending.operations().filter(|(key, op)| is_once(op) && self.cut.contains(key));
         cut.map(|(key, _)| key.clone()).collect()
     }

@@ -15,18 +15,18 @@ use crate::planted::{Bug, planted};
 /// The tasks of one run.
 #[derive(Default)]
 pub(super) struct TaskScope {
-    tasks: JoinSet<AttemptEnd>,
+    tasks: JoinSet<Box<AttemptEnd>>,
     keys: HashMap<Id, OpKey>,
     handles: HashMap<OpKey, AbortHandle>,
 }
 
 impl TaskScope {
     /// Starts a task under a key.
-    pub(super) fn spawn(&mut self, key: OpKey, task: impl Future<Output = AttemptEnd> + Send + 'static) {
+    pub(super) fn spawn(&mut self, key: OpKey, task: impl Future<Output = Box<AttemptEnd>> + Send + 'static) {
         let handle = if planted(Bug::BareSpawn) {
             #[expect(clippy::disallowed_methods, reason = "the bug")]
             let task = tokio::spawn(task);
-            self.tasks.spawn(async { task.await.unwrap_or_else(|_| AttemptEnd::stopped()) })
+            self.tasks.spawn(async { task.await.unwrap_or_else(|_| Box::new(AttemptEnd::stopped())) })
         } else {
             self.tasks.spawn(task)
         };
@@ -42,7 +42,7 @@ impl TaskScope {
     }
 
     /// The next task that ended; never resolves while there is none.
-    pub(super) async fn next(&mut self) -> (OpKey, AttemptEnd) {
+    pub(super) async fn next(&mut self) -> (OpKey, Box<AttemptEnd>) {
         loop {
             match self.tasks.join_next_with_id().await {
                 Some(ended) => {
@@ -56,7 +56,7 @@ impl TaskScope {
     }
 
     /// A task that has ended already.
-    pub(super) fn try_next(&mut self) -> Option<(OpKey, AttemptEnd)> {
+    pub(super) fn try_next(&mut self) -> Option<(OpKey, Box<AttemptEnd>)> {
         loop {
             let ended = self.tasks.try_join_next_with_id()?;
             if let Some(ended) = self.ended(ended) {
@@ -72,10 +72,10 @@ impl TaskScope {
         self.handles.clear();
     }
 
-    fn ended(&mut self, ended: Result<(Id, AttemptEnd), JoinError>) -> Option<(OpKey, AttemptEnd)> {
+    fn ended(&mut self, ended: Result<(Id, Box<AttemptEnd>), JoinError>) -> Option<(OpKey, Box<AttemptEnd>)> {
         let (id, end) = match ended {
             Ok((id, end)) => (id, end),
-            Err(error) => (error.id(), broken(error)),
+            Err(error) => (error.id(), Box::new(broken(error))),
         };
         let key = self.keys.remove(&id)?;
         self.handles.remove(&key);

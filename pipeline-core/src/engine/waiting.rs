@@ -18,14 +18,14 @@ use crate::value::{Data, Value};
 pub(super) struct Waiting {
     questions: BTreeMap<OpKey, Question>,
     /// Attempts that a crash cut off, and whose effects must not happen twice.
-    once: BTreeMap<OpKey, TaskCall>,
+    once: BTreeMap<OpKey, Box<TaskCall>>,
     parked: BTreeMap<(Timestamp, u64), (OpKey, String)>,
     serial: u64,
 }
 
 /// What an answer to a cut attempt with `effects: once` comes to.
 pub(super) enum OnceAnswer {
-    Rerun(TaskCall),
+    Rerun(Box<TaskCall>),
     Ended(Box<AttemptEnd>),
 }
 
@@ -34,7 +34,7 @@ impl Waiting {
         self.questions.insert(key, question);
     }
 
-    pub(super) fn ask_once(&mut self, key: OpKey, call: TaskCall) {
+    pub(super) fn ask_once(&mut self, key: OpKey, call: Box<TaskCall>) {
         self.once.insert(key, call);
     }
 

@@ -37,17 +37,27 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Where programs are where no `PATH` says so.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Where the sandbox sees the memory that `pipeline` uses, which is none once that is dead.
+/// Where the sandbox sees what the system says of the process that made it.
 const ALIVE: &str = "/.alive";
 
 /// Goes on while `pipeline` is there: `bwrap` asks for its own end with its parent's, and each part of it a little after its
 /// beginning, so that what is begun while the parent is killed would stay. The last to ask is the first process inside, which then
-/// sleeps. Sets the limits and becomes the program. Shells disagree about the letter for processes; one that may not raise a limit
+/// sleeps. From there on a kill is passed on, so what counts is that none came before. The threads of a process that is killed end
+/// one by one, and the one that started `bwrap` may be gone long before the process is: but at once it has SIGKILL pending (256 in
+/// the 31st field of its `stat`), until it is marked as leaving (4, 1024 in the 9th). It is read twice, as the one may become the
+/// other between the two fields.
+///
+/// Sets the limits and becomes the program. Shells disagree about the letter for processes; one that may not raise a limit
 /// has a lower one already.
-const LIMITED: &str = r#"if [ -n "$1" ]; then
+const LIMITED: &str = r#"alive() {
+  read -r line 2>/dev/null <"$1" || return 1
+  set -- ${line##*) }
+  [ $(($7 & 1028)) = 0 ] && [ $((${29} & 256)) = 0 ]
+}
+if [ -n "$1" ]; then
   tries=0
   until read -r pid name state rest </proc/1/stat && [ "$state" = S ] || [ "$tries" = 5000 ]; do tries=$((tries + 1)); done
-  read -r size rest 2>/dev/null <"$1" && [ "$size" != 0 ] || exit 1
+  alive "$1" && alive "$1" || exit 1
 fi; shift
 case $(ulimit -u 2>/dev/null) in "") ulimit -p "$1";; *) ulimit -u "$1";; esac 2>/dev/null
 ulimit -f "$2" 2>/dev/null; ulimit -c 0; shift 2; exec "$@""#;
@@ -201,7 +211,7 @@ impl Sandbox {
         if self.network {
             args.push("--share-net".into());
         }
-        let own = format!("/proc/{}/statm", std::process::id());
+        let own = format!("/proc/{}/stat", std::process::id());
         let alive = if Path::new(&own).exists() {
             args.extend(["--ro-bind", &own, ALIVE].map(OsString::from));
             ALIVE

@@ -2,6 +2,8 @@
 //!
 //! Owns [`Transient`]. A store that can give a run back is in pipeline-checkpoint.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
@@ -49,7 +51,7 @@ impl RunLog for Counted {
         at: Timestamp,
         elapsed_ms: u64,
         facts: Vec<Fact>,
-    ) -> Result<Vec<Record>, StoreError> {
+    ) -> Result<Vec<Arc<Record>>, StoreError> {
         let first = self.0;
         self.0 += facts.len() as u64;
         Ok(Record::numbered(first, at, elapsed_ms, facts))

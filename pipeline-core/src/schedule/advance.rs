@@ -317,7 +317,7 @@ impl Schedule {
             lasting: None,
         };
         self.inst_mut(id).state = StepState::Writing(Box::new(done));
-        self.launch(id, Op::Task(call));
+        self.launch(id, Op::Task(Box::new(call)));
     }
 
     fn try_again(&mut self, id: InstId, step: &StepPlan, error: &StepError) -> bool {

@@ -93,7 +93,7 @@ impl Schedule {
         }
         self.launch(
             id,
-            Op::Task(TaskCall {
+            Op::Task(Box::new(TaskCall {
                 work: TaskWork::Step { kind: Arc::clone(&leaf.kind), with },
                 timeout: step.timeout,
                 effects: step.effects,
@@ -106,7 +106,7 @@ impl Schedule {
                 budgets: self.budgets(id),
                 memory: self.memory_limit(id),
                 lasting,
-            }),
+            })),
         );
     }
 

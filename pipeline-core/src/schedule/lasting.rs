@@ -102,7 +102,7 @@ impl Schedule {
             lasting: Some(self.seen(id)),
         };
         self.inst_mut(id).state = StepState::Keeping(Box::new(done));
-        self.launch(id, Op::Task(call));
+        self.launch(id, Op::Task(Box::new(call)));
     }
 }
 

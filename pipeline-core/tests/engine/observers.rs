@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pipeline_core::engine::RunControl;
-use pipeline_core::event::{Event, EventSink};
+use pipeline_core::event::{Event, EventSink, Hears, Progress};
 use pipeline_core::fact::{Fact, Record};
 use pipeline_core::service::{MOST, State};
 
@@ -60,6 +60,45 @@ async fn n14_an_observer_that_is_gone_or_stands_still_at_any_event_changes_nothi
             assert_eq!(kept.0.lock().len(), world.store.records.lock().len(), "event {at}");
         }
     }
+}
+
+/// Counts what it is told: facts, progress of forms, progress of steps.
+struct Counting(Hears, Arc<Mutex<[usize; 3]>>);
+
+impl EventSink for Counting {
+    fn hears(&self) -> Hears {
+        self.0
+    }
+
+    fn event(&mut self, event: &Event) {
+        let place = match event {
+            Event::Fact(_) => 0,
+            Event::Progress(Progress::Group { .. } | Progress::GroupEnded { .. }) => 1,
+            Event::Progress(_) => 2,
+        };
+        self.1.lock()[place] += 1;
+    }
+}
+
+/// Naive: every step tells every word to nobody, and a wide run pays for it.
+#[tokio::test]
+async fn what_no_observer_hears_is_not_told_and_facts_always_are() {
+    let text = fan(5, "parallel: true", "", "{name: s, type: work}");
+    let mut facts = Vec::new();
+    for (hears, forms, steps) in
+        [(Hears::Facts, false, false), (Hears::Forms, true, false), (Hears::All, true, true)]
+    {
+        let counts = Arc::<Mutex<[usize; 3]>>::default();
+        let sinks: Vec<Box<dyn EventSink>> = vec![Box::new(Counting(hears, Arc::clone(&counts)))];
+        World::default()
+            .run_with(&text, RunControl { sinks, ..RunControl::default() })
+            .await
+            .expect("a journal");
+        let told = *counts.lock();
+        assert_eq!((told[1] > 0, told[2] > 0), (forms, steps), "{hears:?}: {told:?}");
+        facts.push(told[0]);
+    }
+    assert_eq!(facts, [facts[0]; 3]);
 }
 
 /// Naive: counters of their own beside the journal, which drift from it.

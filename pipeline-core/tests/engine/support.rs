@@ -160,6 +160,7 @@ impl Step for WorkStep {
         let work: Work =
             serde_json::from_value(with.into_json()).map_err(|e| StepError::invalid(e.to_string()))?;
         self.0.started.lock().push(cx.key.path.to_string());
+        cx.progress.note("works");
         let running = self.0.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.peak.fetch_max(running, Ordering::SeqCst);
         let _guard = Guard(Arc::clone(&self.0));
@@ -256,11 +257,11 @@ impl RunLog for TestLog {
         at: Timestamp,
         elapsed_ms: u64,
         facts: Vec<Fact>,
-    ) -> Result<Vec<Record>, StoreError> {
+    ) -> Result<Vec<Arc<Record>>, StoreError> {
         let mut records = self.0.records.lock();
         let first = records.len() as u64;
         let new = Record::numbered(first, at, elapsed_ms, facts);
-        records.extend(new.iter().cloned());
+        records.extend(new.iter().map(|record| Record::clone(record)));
         Ok(new)
     }
 

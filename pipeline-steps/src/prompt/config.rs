@@ -156,8 +156,8 @@ impl Config {
     ///
     /// # Errors
     /// `Invalid`, naming what does not fit: a template may have made something that the compiler could not foresee.
-    pub fn decode(with: Value) -> Result<Self, StepError> {
-        let config: Self = serde_json::from_value(with).map_err(|error| {
+    pub fn decode(with: &Value) -> Result<Self, StepError> {
+        let config = Self::deserialize(with).map_err(|error| {
             StepError::invalid(format!("the configuration of the prompt does not fit: {error}"))
                 .help("see what its templates render to with `pipeline explain`")
         })?;

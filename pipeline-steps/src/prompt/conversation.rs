@@ -14,6 +14,7 @@ use pipeline_core::provider::{
 use pipeline_core::step::{StepContext, StepOutput};
 use pipeline_core::tool::{Tool, ToolOutput};
 use pipeline_core::value::Value;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::atomic;
@@ -222,17 +223,18 @@ impl<'a> Conversation<'a> {
 
     /// One model call: once, whatever crashes.
     async fn ask(&mut self) -> Result<ModelAnswer, StepError> {
-        let described = json!({ "provider": self.provider.name(), "request": self.request });
+        let described = Described { provider: self.provider.name(), request: &self.request };
         let worst = self.provider.worst_case(&self.request);
-        let (mut asked, provider, cx) = (Box::new(self.request.clone()), Arc::clone(&self.provider), self.cx);
-        let call = |allowed| async move {
-            asked.max_cost_usd = allowed;
-            let answer = provider.complete(&asked, cx).await?;
+        let (request, provider, cx) = (&self.request, &self.provider, self.cx);
+        let call = |allowed: Option<f64>| async move {
+            let limited =
+                allowed.map(|_| Box::new(ModelRequest { max_cost_usd: allowed, ..request.clone() }));
+            let answer = provider.complete(limited.as_deref().unwrap_or(request), cx).await?;
             serde_json::to_value(answer).map_err(|e| internal("keep", &e))
         };
         let recorded = self.cx.metered("model", &described, worst, usage_of, call).await?;
         let answer: ModelAnswer =
-            serde_json::from_value(recorded.into_json()).map_err(|e| internal("read", &e))?;
+            ModelAnswer::deserialize(recorded.json()).map_err(|e| internal("read", &e))?;
         self.usage.add(&counted(answer.usage));
         Ok(answer)
     }
@@ -326,36 +328,42 @@ impl<'a> Conversation<'a> {
         let mut warnings = self.warnings;
         warnings.extend(answer.warnings);
         let cost = usage.cost_usd.filter(|_| usage.unpriced_calls == 0);
-        let mut value = serde_json::Map::new();
+        let mut value = serde_json::Map::with_capacity(12);
         value.insert("text".to_owned(), answer.text.into());
         // Without JSON there is no `data`: a null would be the primary value instead of the text.
         if let Some(data) = data {
             value.insert("data".to_owned(), data);
         }
-        let rest = json!({
-            "model": answer.model,
-            "provider": self.provider.name(),
-            "usage": {
-                "input": usage.input,
-                "output": usage.output,
-                "cache_read": usage.cache_read,
-                "cache_write": usage.cache_write,
-            },
-            "cost_usd": cost,
-            "stop_reason": answer.stop_reason,
-            "session_id": answer.session_id,
-            "function_calls": self.calls,
-            "attempts": self.cx.key.turn,
-            "success": true,
+        let tokens = json!({
+            "input": usage.input,
+            "output": usage.output,
+            "cache_read": usage.cache_read,
+            "cache_write": usage.cache_write,
         });
-        if let Value::Object(rest) = rest {
-            value.extend(rest);
-        }
+        let rest = [
+            ("model", json!(answer.model)),
+            ("provider", json!(self.provider.name())),
+            ("usage", tokens),
+            ("cost_usd", json!(cost)),
+            ("stop_reason", json!(answer.stop_reason)),
+            ("session_id", json!(answer.session_id)),
+            ("function_calls", json!(self.calls)),
+            ("attempts", json!(self.cx.key.turn)),
+            ("success", json!(true)),
+        ];
+        value.extend(rest.map(|(name, field)| (name.to_owned(), field)));
         if let Some(extraction) = extraction {
             value.insert("extraction".to_owned(), extraction);
         }
         StepOutput { usage, warnings, ..StepOutput::ok(Value::Object(value)) }
     }
+}
+
+/// Everything that an answer depends on.
+#[derive(Serialize)]
+struct Described<'a> {
+    provider: &'a str,
+    request: &'a ModelRequest,
 }
 
 /// The result of a declared function: its call goes to the pipeline, and every call needs one.
@@ -401,7 +409,7 @@ fn content(output: &ToolOutput) -> String {
 
 /// What a recorded answer used.
 fn usage_of(answer: &Value) -> Usage {
-    let usage = answer.get("usage").cloned().and_then(|u| serde_json::from_value(u).ok());
+    let usage = answer.get("usage").and_then(|usage| Usage::deserialize(usage).ok());
     counted(usage.unwrap_or_default())
 }
 
