@@ -11,6 +11,9 @@ use crate::fact::{Fact, Record};
 use crate::store::{Commit, RunLog, StoreError};
 use crate::tape::{RunTime, Tape};
 
+/// So many records that nobody waits for are not left to the next that somebody does: who waits then would wait for all of them.
+const MANY: usize = 256;
+
 /// The journal of one run, as the dispatcher writes it.
 pub(super) struct Journal {
     log: Box<dyn RunLog>,
@@ -18,6 +21,8 @@ pub(super) struct Journal {
     tape: Option<Arc<dyn Tape>>,
     /// Appended, and not yet on its way to the disk.
     gathered: Batch,
+    /// Records appended since the last commit began.
+    loose: usize,
     /// On its way to the disk.
     committing: Option<(Commit, Batch)>,
 }
@@ -31,7 +36,7 @@ pub(super) struct Batch {
 
 impl Journal {
     pub(super) fn new(log: Box<dyn RunLog>, tape: Option<Arc<dyn Tape>>) -> Self {
-        Self { log, tape, gathered: Batch::default(), committing: None }
+        Self { log, tape, gathered: Batch::default(), loose: 0, committing: None }
     }
 
     /// Appends facts that nobody waits for: they become durable with the next that somebody does.
@@ -40,6 +45,7 @@ impl Journal {
         if let Some(tape) = &self.tape {
             records.iter().try_for_each(|record| tape.made(record))?;
         }
+        self.loose += records.len();
         Ok(records)
     }
 
@@ -63,7 +69,9 @@ impl Journal {
 
     /// Sends what was gathered on its way, unless an earlier batch still is: then more is gathered.
     pub(super) fn commit(&mut self) {
-        if self.committing.is_none() && !self.gathered.records.is_empty() {
+        let is_worth_it = !self.gathered.records.is_empty() || self.loose >= MANY;
+        if self.committing.is_none() && is_worth_it {
+            self.loose = 0;
             self.committing = Some((self.log.commit(), std::mem::take(&mut self.gathered)));
         }
     }
@@ -79,13 +87,14 @@ impl Journal {
 
     /// Makes all that was appended durable, and gives back what was gathered.
     pub(super) async fn settle(&mut self) -> Result<Vec<Batch>, StoreError> {
-        self.log.flush().await?;
+        self.flush().await?;
         let before = self.committing.take().map(|(_, batch)| batch);
         Ok(before.into_iter().chain([std::mem::take(&mut self.gathered)]).collect())
     }
 
     /// Makes all that was appended durable.
     pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
+        self.loose = 0;
         self.log.flush().await
     }
 }

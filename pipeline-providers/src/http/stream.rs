@@ -31,6 +31,9 @@ const MOST_BODY: usize = 1 << 20;
 /// next call.
 const GRACE: Duration = Duration::from_millis(250);
 
+/// How long the words of an error are waited for, when its status has come.
+const WORDS: Duration = Duration::from_secs(10);
+
 /// How long a call may take.
 pub(crate) struct Clock {
     deadline: Instant,
@@ -129,11 +132,16 @@ impl Answer {
     async fn refusal(&self, response: Response, clock: &Clock) -> Fault {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        let body = match clock.first(read(response)).await {
-            Ok(body) => body,
-            // The status says enough, whatever became of its body.
-            Err(_) if status >= 300 => Vec::new(),
-            Err(fault) => return fault,
+        let body = clock.first(read(response));
+        let body = if status >= 300 {
+            // The status says enough, whatever becomes of its body.
+            let read = tokio::time::timeout(WORDS.min(clock.idle), body).await;
+            read.ok().and_then(Result::ok).unwrap_or_default()
+        } else {
+            match body.await {
+                Ok(body) => body,
+                Err(fault) => return fault,
+            }
         };
         // Some gateways send an error, too, as a stream of events.
         let parsed: Option<Value> = serde_json::from_slice(&body).ok().or_else(|| first_event(&body));

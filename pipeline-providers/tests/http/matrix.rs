@@ -300,9 +300,9 @@ fn silent(row: Row, form: Form, vendor: Vendor) -> Cell {
         (Row::HangAfterHead, Form::Events) => {
             Cell::heard(Does::Hang(vendor.head(200, "text/event-stream", "").into_bytes()), late).hasty()
         }
-        // The status says enough, but its body is waited for no longer than for anything else.
+        // The status says enough: its words are waited for a moment, and not as long as an answer.
         (Row::HangAfterHead, _) => {
-            Cell::heard(Does::Hang(half(500).concat().into_bytes()), again(Server, "status 500")).hasty()
+            Cell::heard(Does::Hang(half(500).concat().into_bytes()), again(Server, "status 500")).restless()
         }
         (Row::HangInTheMiddle, Form::Events) => Cell::heard(Does::Hang(begun), quiet).restless(),
         (Row::HangInTheMiddle, _) => Cell::heard(Does::Hang(half(200).concat().into_bytes()), late).hasty(),
