@@ -31,7 +31,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// The silence after which the cells that are about silence end.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// The time within which a head comes on a busy machine, where the cell is about what comes after it.
+/// The time within which a request arrives and a head comes on a busy machine, where the cell is about what comes after it.
 const HEAD: Duration = Duration::from_millis(2500);
 
 /// What sockets on both sides hold of what nobody reads any more.
@@ -109,7 +109,7 @@ impl Row {
 
     /// Whether it is a race against the clock, which a busy machine must not lose.
     fn is_race(self) -> bool {
-        matches!(self, Self::HangAfterHead | Self::HangInTheMiddle)
+        matches!(self, Self::HangBeforeHead | Self::HangAfterHead | Self::HangInTheMiddle | Self::DrippedHead)
     }
 
     fn is_flood(self) -> bool {
@@ -167,8 +167,7 @@ impl Cell {
 
     /// Waits little for the first event; long enough for a head that comes.
     fn hasty(mut self) -> Self {
-        let limit = if self.has_id { HEAD } else { SILENCE };
-        self.limits.response_seconds = Some(limit.as_secs_f64());
+        self.limits.response_seconds = Some(HEAD.as_secs_f64());
         self
     }
 

@@ -1,9 +1,9 @@
-//! Keys that people write who know other tools.
+//! Keys and words that people write who know other tools.
 //!
 //! Owns the words for which spelling alone finds no key, or a wrong one. Must not decide what is a key. Next: `keys.rs`.
 
 /// What is written, and the keys that it may mean: the first that there is counts.
-const GUESSES: [(&[&str], &[&str]); 23] = [
+const GUESSES: [(&[&str], &[&str]); 30] = [
     (
         &[
             "over",
@@ -68,6 +68,14 @@ const GUESSES: [(&[&str], &[&str]); 23] = [
     (&["ignore_errors", "allow_failure", "continue-on-error"], &["continue_on_error"]),
     (&["deadline", "max_time", "timeout-minutes", "timeout_minutes"], &["timeout"]),
     (&["arguments", "params", "parameters", "with"], &["inputs", "arguments"]),
+    // Types of inputs.
+    (&["list", "sequence", "tuple", "vector"], &["array"]),
+    (&["map", "mapping", "dict", "dictionary", "hash", "struct"], &["object"]),
+    (&["str", "text"], &["string"]),
+    (&["int", "long"], &["integer"]),
+    (&["float", "double", "decimal"], &["number"]),
+    (&["bool", "flag"], &["boolean"]),
+    (&["path", "filename"], &["file"]),
 ];
 
 /// Keys that the workflow has one level deeper.
@@ -114,6 +122,8 @@ mod tests {
         assert_eq!(meant("input", &["prompt", "model"]), Some((0, "prompt")));
         assert_eq!(meant("instructions", &["system_prompt"]), Some((0, "system_prompt")));
         assert_eq!(meant("over", &["prompt"]), None);
+        assert_eq!(meant("list", &["string", "array", "object"]), Some((0, "array")));
+        assert_eq!(meant("list", &["data_source", "array"]), Some((0, "data_source")));
         assert_eq!(meant("overt", &["data_source"]), None);
     }
 

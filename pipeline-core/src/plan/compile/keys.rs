@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::diagnostic::{Diagnostic, Report, Severity, Span, closest, nearest};
+use crate::diagnostic::{Diagnostic, Report, Severity, Span, nearest};
 use crate::document::{Entry, Node, NodeKind};
 use crate::plan::compile::guess;
 
@@ -179,7 +179,7 @@ impl<'n> Keys<'n> {
             let given = value.as_text().unwrap_or_default();
             let message = format!("`{key}` must be one of {}", words.join(", "));
             let finding = Diagnostic::error("E0104", value.span, message);
-            report.push(match closest(given, words.iter().copied()) {
+            report.push(match meant(given, words) {
                 Some(near) => finding.suggest(near),
                 None => finding,
             });
@@ -285,7 +285,7 @@ pub(super) fn unknown(
     report.push(finding.help(all));
 }
 
-/// The key that was probably meant: what other tools call by that word, or what is spelled nearly so.
+/// The key, or one of a few words, that was probably meant: what other tools call by that word, or what is spelled nearly so.
 fn meant<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let word = guess::meant(given, known);
     let spelled = nearest(given, known.iter().copied());
