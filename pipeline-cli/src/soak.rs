@@ -195,15 +195,16 @@ fn t17_n08c_x19_a_process_that_makes_runs_for_long_holds_no_more_than_at_first()
             if is_more || last.unfinished > 0 { Err(format!("at first {first:?}, at last {last:?}")) } else { Ok(()) }
         });
         let slope = slope(&samples);
-        // A slope needs time: before that it is noise, and told only.
-        trials.make(|| if minutes > 30.0 && slope >= 1.0 { Err(format!("{slope:.2} MiB more an hour")) } else { Ok(()) });
+        // A slope needs time: before that it is noise.
+        let is_long = minutes > 30.0;
+        trials.make(|| if is_long && slope >= 1.0 { Err(format!("{slope:.2} MiB more an hour")) } else { Ok(()) });
+        let memory = if is_long { format!("{slope:+.2} MiB an hour") } else { "too short to tell".to_owned() };
         format!(
-            "{} runs in {minutes:.1} minutes after {warm} to warm up: {} files, {} tasks, {} children more; memory {:+.2} MiB an hour",
+            "{} runs in {minutes:.1} minutes after {warm} to warm up: {} files, {} tasks, {} children more; memory: {memory}",
             trials.made(),
             last.files.saturating_sub(first.files),
             last.tasks.saturating_sub(first.tasks),
             last.children,
-            slope,
         )
     });
     trials.finish(told);

@@ -190,6 +190,8 @@ fn scores(scorecard: &Value) -> String {
         let cells = COLUMNS.map(|(key, _)| match &test[key] {
             Value::String(text) => text.replace('|', "\\|"),
             Value::Null => String::new(),
+            // The bound of few trials says nothing: one in one.
+            bound if key == "bound" => format!("{:.1e}", bound.as_f64().unwrap_or(1.0).min(1.0)),
             other => other.to_string(),
         });
         let _ = writeln!(text, "| {} |", cells.join(" | "));
