@@ -1,6 +1,7 @@
 //! Hazards of concurrency, deadlines and control flow. Each test's doc comment says what the naive version is.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pipeline_core::clock::{Clock, Timestamp};
@@ -360,7 +361,7 @@ struct Leaping(std::sync::atomic::AtomicI64);
 
 impl Clock for Leaping {
     fn now(&self) -> Timestamp {
-        let step = self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let step = self.0.fetch_add(1, Ordering::SeqCst);
         // An hour forward, then two back, and so on: as a broken time server would.
         Timestamp(1_700_000_000_000 + if step % 2 == 0 { 3_600_000 } else { -7_200_000 })
     }
@@ -426,6 +427,19 @@ async fn x19_warnings_and_progress_are_bounded() {
         World::default().run(&fan(2000, "parallel: true", "max_parallel: 50", "{name: s, type: work}")).await;
     assert_eq!(report.status, RunStatus::Ok);
     assert!(report.warnings.len() <= 100);
+}
+
+/// Naive: the first end of a wide fan-out waits until all its starts are written.
+#[tokio::test(start_paused = true)]
+async fn many_starts_are_durable_before_anybody_waits_for_them() {
+    let text = fan(600, "parallel: true", "max_parallel: 600", "{name: s, type: work, ms: 1000}");
+    let world = World::default();
+    let (report, durable) = tokio::join!(world.run(&text), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        world.store.flushed.load(Ordering::SeqCst)
+    });
+    assert_eq!(report.status, RunStatus::Ok);
+    assert!(durable > 256, "{durable} records are durable while all 600 work");
 }
 
 /// Naive: process-global state, so that runs in one process see each other.
