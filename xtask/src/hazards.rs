@@ -174,7 +174,7 @@ fn text(promise: &str, scorecard: Option<&Value>, hazards: &[Hazard], tests: &[T
 
 /// The table of `docs/reliability.json`.
 fn scores(scorecard: &Value) -> String {
-    const COLUMNS: [(&str, &str); 8] = [
+    const COLUMNS: [(&str, &str); 10] = [
         ("id", "id"),
         ("name", "test"),
         ("figure", "figure"),
@@ -183,6 +183,8 @@ fn scores(scorecard: &Value) -> String {
         ("bound", "95 % bound"),
         ("control", "control that must fail"),
         ("seed", "seed"),
+        ("mode", "run"),
+        ("commit", "commit"),
     ];
     let mut text =
         format!("| {} |\n|{}\n", COLUMNS.map(|(_, title)| title).join(" | "), "---|".repeat(COLUMNS.len()));

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::clock::timed;
@@ -36,7 +36,7 @@ pub struct Options {
     pub only: Vec<String>,
     /// Everything random follows from it.
     pub seed: u32,
-    /// Whether the figures go into `docs/reliability.json`.
+    /// Whether the figures go into `docs/reliability.json`, in place of those tests' earlier ones.
     pub record: bool,
 }
 
@@ -299,18 +299,22 @@ fn bound(told: &Value) -> Option<f64> {
 /// Writes the figures and says what is wrong.
 fn finish(repo: &Repo, options: &Options, rows: &[Row]) -> Result<Verdict> {
     let commit = repo.output("git", &["rev-parse", "--short", "HEAD"])?.trim().to_owned();
-    let tests: Vec<Value> = rows.iter().map(as_json).collect();
-    let document = json!({
-        "schema": "pipeline.reliability/1",
-        "commit": commit,
-        "mode": if options.full { "full" } else { "quick" },
-        "tests": tests,
-    });
-    let text = format!("{}\n", serde_json::to_string_pretty(&document)?);
-    fs::write(repo.root().join("target/reliability.json"), &text)?;
+    let mode = if options.full { "full" } else { "quick" };
+    let tests: Vec<Value> = rows
+        .iter()
+        .map(|each| {
+            let mut told = as_json(each);
+            told["mode"] = json!(mode);
+            told["commit"] = json!(commit);
+            told
+        })
+        .collect();
+    write(&repo.root().join("target/reliability.json"), &tests)?;
     if options.record {
-        ensure!(options.only.is_empty(), "--record needs all tests: leave --only out");
-        fs::write(repo.root().join("docs/reliability.json"), &text)?;
+        let kept = repo.root().join("docs/reliability.json");
+        let earlier =
+            if kept.exists() { serde_json::from_str(&fs::read_to_string(&kept)?)? } else { Value::Null };
+        write(&kept, &merged(&earlier, &tests))?;
     }
     let mut table = vec![row(["test", "trials", "failures", "95 % bound", "control", "time"])];
     let mut problems = Vec::new();
@@ -367,6 +371,21 @@ fn finish(repo: &Repo, options: &Options, rows: &[Row]) -> Result<Verdict> {
     Ok(Verdict::from_problems(problems, note))
 }
 
+/// The figures as a file.
+fn write(path: &Path, tests: &[Value]) -> Result<()> {
+    let document = json!({ "schema": "pipeline.reliability/2", "tests": tests });
+    fs::write(path, format!("{}\n", serde_json::to_string_pretty(&document)?))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What is kept when some tests were made again: their rows are new, and the others stay as they were. All trials of a night
+/// need not be made in one.
+fn merged(earlier: &Value, made: &[Value]) -> Vec<Value> {
+    let earlier = earlier["tests"].as_array().map_or(&[][..], Vec::as_slice);
+    let row = |test: &Test| made.iter().chain(earlier).find(|row| row["id"] == test.id).cloned();
+    TESTS.iter().filter_map(row).collect()
+}
+
 fn as_json(row: &Row) -> Value {
     let control = row.controls.iter().map(|control| control.2.as_str()).collect::<Vec<_>>().join("; ");
     let (id, name) = (row.test.id, row.test.about);
@@ -380,10 +399,12 @@ fn as_json(row: &Row) -> Value {
             "failures": told["failures"],
             "bound": bound(told),
             "control": control,
+            "seconds": row.took.as_secs(),
         }),
         Outcome::Skipped(why) | Outcome::Broken(why) => json!({
             "id": id, "name": name, "figure": format!("skipped: {why}"), "trials": 0, "seed": null,
             "failures": u8::from(matches!(row.outcome, Outcome::Broken(_))), "bound": null, "control": control,
+            "seconds": row.took.as_secs(),
         }),
     }
 }
@@ -419,6 +440,19 @@ mod tests {
         assert_eq!(bound(&json!({"trials": 300, "failures": 0})), Some(0.01));
         assert_eq!(bound(&json!({"trials": 300, "failures": 1})), None);
         assert_eq!(bound(&json!({"trials": 0, "failures": 0})), None);
+    }
+
+    #[test]
+    fn tests_that_were_made_again_have_new_rows_and_the_others_keep_theirs() {
+        let earlier = json!({"tests": [{"id": "T2", "trials": 40}, {"id": "T9", "trials": 100}]});
+        let kept = merged(&earlier, &[json!({"id": "T9", "trials": 7}), json!({"id": "T1", "trials": 1})]);
+        let rows: Vec<(&Value, &Value)> = kept.iter().map(|row| (&row["id"], &row["trials"])).collect();
+        assert_eq!(
+            rows,
+            [(&json!("T1"), &json!(1)), (&json!("T2"), &json!(40)), (&json!("T9"), &json!(7))],
+            "in the order of the scorecard"
+        );
+        assert_eq!(merged(&Value::Null, &[json!({"id": "T3"})]).len(), 1, "there was no file");
     }
 
     #[test]

@@ -156,7 +156,7 @@ pub const TESTS: &[Test] = &[
             needs: Needs::Speed,
         }],
         quick: 100_000,
-        full: 5_000_000,
+        full: 2_000_000,
         bugs: &["ready-set", "skip-flush"],
     },
     Test {
