@@ -211,7 +211,7 @@ pub fn workshop(app: &App, kinds: Kinds, store: Arc<dyn CheckpointStore>, state_
     services.calls = (!matches!(kinds.mode, Mode::Mock | Mode::Replay))
         .then(|| Arc::new(tokio::sync::Semaphore::new(LIVE_CALLS)));
     services.jq = wiring::jq();
-    services.memory = Some(wiring::memory());
+    services.resources = Some(wiring::resources(vec![state_dir.to_owned(), app.settings.working.clone()]));
     services.child_env = Arc::new(app.settings.child_env());
     services.sessions = Some(wiring::sessions(state_dir, Arc::clone(&clock)));
     services.snapshots = Some(wiring::snapshots(state_dir, Arc::clone(&clock)));

@@ -16,6 +16,7 @@ use pipeline_core::engine::RunControl;
 use pipeline_core::error::StepError;
 use pipeline_core::fact::RunStatus;
 use pipeline_core::plan::Plan;
+use pipeline_core::resources::Resource;
 use pipeline_core::runner::Runner;
 use pipeline_core::step::{Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::value::{Data, Value};
@@ -84,7 +85,7 @@ fn held(dir: &Path) -> Held {
     let children = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let children = children.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
     Held {
-        memory: wiring::memory().held().unwrap(),
+        memory: wiring::resources(Vec::new()).read(Resource::Memory).unwrap(),
         // Without the one that is being counted with.
         files: count("/proc/self/fd") - 1,
         threads: count("/proc/self/task"),
@@ -176,7 +177,7 @@ fn t17_n08c_x19_a_process_that_makes_runs_for_long_holds_no_more_than_at_first()
             }
             trials.count(once(&runner, number, &mut random).await);
             if number % 20 == 0 {
-                let memory = wiring::memory().held().unwrap() as f64 / 1_048_576.0;
+                let memory = wiring::resources(Vec::new()).read(Resource::Memory).unwrap() as f64 / 1_048_576.0;
                 samples.push((begun.elapsed().as_secs_f64() / 3600.0, memory));
             }
         }

@@ -4,22 +4,22 @@
 //! crate names a sibling crate. Must not know commands.
 
 mod layers;
-mod memory;
+pub mod resources;
 #[cfg(not(feature = "otel"))]
 mod untold;
 #[cfg(feature = "http")]
 mod live;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pipeline_checkpoint::{FileSessions, FileSnapshots, FileStore, FileTape, TapedSessions};
 use pipeline_core::catalog::Services;
 use pipeline_core::clock::Clock;
-use pipeline_core::memory::MemoryProbe;
 use pipeline_core::provider::{Provider, ProviderEntry, ProviderKind};
 use pipeline_core::redact::Redactor;
+use pipeline_core::resources::ResourceProbe;
 use pipeline_core::step::Step;
 use pipeline_core::store::{CheckpointStore, JqHost, OutputWriter, SessionStore, SnapshotStore, StoreError};
 use pipeline_core::tool::ToolSource;
@@ -52,9 +52,9 @@ pub fn steps() -> Vec<Arc<dyn Step>> {
     pipeline_steps::builtin(Arc::new(FileCache::default()))
 }
 
-/// What tells how much memory the process holds.
-pub fn memory() -> Arc<dyn MemoryProbe> {
-    Arc::new(memory::ResidentSet)
+/// What tells what the process holds, and how much is free where these folders are.
+pub fn resources(dirs: Vec<PathBuf>) -> Arc<dyn ResourceProbe> {
+    Arc::new(resources::ThisProcess { dirs })
 }
 
 /// Kinds of providers that a file may name.

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::error::{ErrorKind, StepError};
-use crate::memory::MemoryProbe;
 use crate::process::sandbox::Tried;
 use crate::provider::{Provider, ProviderKind};
 use crate::redact::Redactor;
+use crate::resources::ResourceProbe;
 use crate::step::{RunInfo, Step};
 use crate::store::{JqHost, OutputWriter, SessionStore, SnapshotStore};
 use crate::tape::Tape;
@@ -139,8 +139,8 @@ pub struct Services {
     pub sandbox: Tried,
     /// Most calls at once to live providers, over all runs of the process; `None` = no limit (mocks).
     pub calls: Option<Arc<tokio::sync::Semaphore>>,
-    /// Tells how much memory the process holds, for limits on it.
-    pub memory: Option<Arc<dyn MemoryProbe>>,
+    /// Tells what the process holds, for limits on it.
+    pub resources: Option<Arc<dyn ResourceProbe>>,
 }
 
 impl Services {
@@ -158,7 +158,7 @@ impl Services {
             child_env: Arc::default(),
             sandbox: Tried::default(),
             calls: None,
-            memory: None,
+            resources: None,
         }
     }
 }

@@ -15,8 +15,8 @@ use std::time::Duration;
 use crate::diagnostic::Span;
 use crate::error::ErrorKind;
 use crate::expr::{Dynamic, Expr, Template};
-use crate::memory::{MemoryLimit, UnknownMemory};
 use crate::provider::ProviderEntry;
+use crate::resources::ResourceLimits;
 use crate::source::SourceMap;
 use crate::store::StoredSources;
 use crate::value::{Data, Hash, Value};
@@ -514,12 +514,9 @@ pub struct Budget {
     pub max_duration: Option<Duration>,
     /// Leaf attempts at once.
     pub max_parallel: Option<usize>,
-    /// MiB that the process may hold while something runs below its place.
-    #[serde(default)]
-    pub max_memory_mb: Option<u64>,
-    /// What happens where nobody can say how much it holds.
-    #[serde(default)]
-    pub on_unknown_memory: UnknownMemory,
+    /// What the process may hold while something runs below its place.
+    #[serde(flatten)]
+    pub resources: ResourceLimits,
 }
 
 impl Retry {
@@ -530,18 +527,12 @@ impl Retry {
 }
 
 impl Budget {
-    /// Whether it limits what is spent below its place: money, tokens, attempts or memory.
+    /// Whether it limits what is spent below its place: money, tokens, attempts, or what a process can run out of.
     pub fn limits_spending(&self) -> bool {
         self.max_cost_usd.is_some()
             || self.max_tokens.is_some()
             || self.max_steps.is_some()
-            || self.max_memory_mb.is_some()
-    }
-
-    /// Its limit on memory.
-    pub fn memory(&self) -> Option<MemoryLimit> {
-        let max_mb = u32::try_from(self.max_memory_mb?).unwrap_or(u32::MAX);
-        Some(MemoryLimit { max_mb, unknown: self.on_unknown_memory })
+            || !self.resources.is_empty()
     }
 }
 

@@ -23,6 +23,7 @@ use crate::error::{ErrorKind, StepError};
 use crate::planted::{Bug, planted};
 use sandbox::{Sandbox, Wrapped};
 
+pub use family::descendants;
 pub use system::{Signal, ended_by, is_alive, is_executable, send};
 
 /// How long a group that was asked to stop (SIGTERM) is waited for before it is killed.

@@ -30,9 +30,9 @@ use crate::clock::Timestamp;
 use crate::error::StepError;
 use crate::event::Progress;
 use crate::fact::{AttemptEnd, OpResult, Outcome, RunError, RunStatus, Spend, Status, Usage};
-use crate::memory::MemoryLimit;
 use crate::path::{OpKey, StepPath};
 use crate::plan::{Budget, Cache, Effects, Inputs, Plan, Reducer};
+use crate::resources::ResourceLimits;
 use crate::value::{Data, Hash, Value};
 
 use state::{Frame, FrameId, InstId, Scope, ScopeId, StepInst, Work};
@@ -101,8 +101,8 @@ pub struct TaskCall {
     pub may_park: bool,
     /// The limits on spending around it, innermost first.
     pub budgets: Arc<[BudgetAt]>,
-    /// The limit on memory that holds while it runs.
-    pub memory: Option<MemoryLimit>,
+    /// What the process may hold while it runs.
+    pub resources: ResourceLimits,
     /// It may set variables that outlive the run; `None` also where they are merged before they are kept.
     pub lasting: Option<Lasting>,
 }

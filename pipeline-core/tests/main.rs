@@ -22,8 +22,8 @@ mod keys;
 mod loops;
 #[path = "plan/origins.rs"]
 mod origins;
-#[path = "engine/memory.rs"]
-mod memory;
+#[path = "engine/resources.rs"]
+mod resources;
 #[path = "engine/money.rs"]
 mod money;
 #[path = "engine/nesting.rs"]

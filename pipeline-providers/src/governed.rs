@@ -35,10 +35,12 @@ impl<P: Provider + ?Sized> Governed<P> {
     }
 
     fn want(&self, request: &ModelRequest) -> Want {
-        let bytes = serde_json::to_string(request).map_or(0, |text| text.len());
+        let mut bytes = Length(0);
+        // A request that cannot be written is refused by whoever writes it.
+        let _ = serde_json::to_writer(&mut bytes, request);
         Want {
             requests: 1,
-            input: u64::try_from(bytes).unwrap_or(u64::MAX) / BYTES_A_TOKEN,
+            input: bytes.0 / BYTES_A_TOKEN,
             output: request.max_output_tokens.unwrap_or(u64::MAX),
             is_counted: !self.inner.capabilities().agent,
         }
@@ -60,6 +62,20 @@ impl<P: Provider + ?Sized> Governed<P> {
             }
             _ => {}
         }
+    }
+}
+
+/// Counts what is written, and keeps nothing of it.
+struct Length(u64);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

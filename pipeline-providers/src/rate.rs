@@ -225,12 +225,13 @@ impl Account {
 }
 
 impl Permit {
-    /// What the call used; `None` = nothing, it was refused.
+    /// What the call used; `None` = nothing, it was refused. Others see it when the call ends, which is now, or when one of
+    /// them asks.
     pub fn settle(&mut self, used: Option<Want>) {
         if !self.is_settled {
             self.is_settled = true;
             let used = used.unwrap_or(Want { requests: 0, input: 0, output: 0, is_counted: false });
-            self.account.change(Change::Settle { booked: self.booked, used });
+            self.account.waiting.lock().push(Change::Settle { booked: self.booked, used });
         }
     }
 }

@@ -128,15 +128,14 @@ fn writable(name: &str, dir: &Path, needed: bool) -> Probe {
 #[cfg(unix)]
 fn free_space(dir: &Path) -> Probe {
     const LEAST: u64 = 256;
-    let nearest = dir.ancestors().find(|above| above.exists()).unwrap_or(dir);
-    let (ok, detail) = match rustix::fs::statvfs(nearest) {
-        Ok(about) => {
-            let free = about.f_bavail.saturating_mul(about.f_frsize) >> 20;
+    let (ok, detail) = match wiring::resources::free_space(dir) {
+        Ok(bytes) => {
+            let free = bytes >> 20;
             let advice = if free < LEAST { ": little for the state of runs" } else { "" };
-            (free >= LEAST, format!("{free} MiB are free at {}{advice}", nearest.display()))
+            (free >= LEAST, format!("{free} MiB are free at {}{advice}", dir.display()))
         }
         // What is not known is neither enough nor too little.
-        Err(error) => (false, format!("not known at {}: {error}", nearest.display())),
+        Err(error) => (false, format!("not known: {error}")),
     };
     Probe { name: "disk".to_owned(), ok, needed: false, detail }
 }

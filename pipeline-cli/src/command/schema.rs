@@ -293,7 +293,13 @@ fn budget() -> Value {
         "max_parallel": {"type": "integer", "minimum": 1, "description": "Attempts in flight at once"},
         "max_memory_mb": {"type": "integer", "minimum": 1,
             "description": "MiB that the process may hold meanwhile; above it the run stops, and can be resumed"},
-        "on_unknown_memory": {"enum": ["warn", "stop"],
+        "max_open_files": {"type": "integer", "minimum": 1,
+            "description": "Files and connections that the process may have open meanwhile"},
+        "max_processes": {"type": "integer", "minimum": 0,
+            "description": "Processes that may live meanwhile of those that steps started, and theirs"},
+        "min_free_disk_mb": {"type": "integer", "minimum": 1,
+            "description": "MiB that must stay free where runs and results are written"},
+        "on_unknown": {"enum": ["warn", "stop"],
             "description": "What happens where the system does not tell how much it is"},
     }})
 }

@@ -130,6 +130,35 @@ fn x17_answers_that_are_cut_off_cost_what_they_cost() {
     assert_eq!(server.requests().len(), 10, "ten calls of a tenth of a dollar each, and no more");
 }
 
+/// Naive: a program that starts others without end is only stopped by the machine.
+#[cfg(target_os = "linux")]
+#[test]
+fn n16_limits_on_processes_files_and_disks_are_those_of_the_machine() {
+    let home = Scratch::new();
+    let file = |budget: &str, script: &str| {
+        format!(
+            "workflow:\n  name: m\n  permissions: {{shell: [sh]}}\n  budget: {budget}\n  steps:\n    - {{name: s, type: shell, timeout: 20s, command: [sh, -c, '{script}']}}\n"
+        )
+    };
+    // Each of them leaves its session, so that neither its parent nor its group tells whose it is.
+    let many = "for i in 1 2 3 4 5 6; do setsid sh -c \"sleep 30 & sleep 30\" & done; sleep 30";
+    for (budget, script, words) in [
+        ("{max_processes: 6}", many, "processes that this one started are alive, and 6 are allowed"),
+        ("{max_open_files: 3}", "true", "files open, and 3 are allowed"),
+        ("{min_free_disk_mb: 1000000000}", "true", "and 1000000000 must stay free"),
+    ] {
+        home.write("m.yaml", &file(budget, script));
+        let begun = tokio::time::Instant::now();
+        let stopped = home.run(&["run", "m.yaml"]);
+        assert_eq!(stopped.code, Some(5), "{budget}: {}", stopped.stderr);
+        assert!(stopped.stderr.contains(words), "{budget}: {}", stopped.stderr);
+        assert!(begun.elapsed().as_secs() < 10, "{budget}: it did not wait for the step's end");
+    }
+    home.write("m.yaml", &file("{max_processes: 6, max_open_files: 1000, min_free_disk_mb: 1}", "sleep 0.2"));
+    let fine = home.run(&["run", "m.yaml"]);
+    assert_eq!(fine.code, Some(0), "{}", fine.stderr);
+}
+
 /// Naive: the first look is a while after a step's start, and the run has ended by then.
 #[test]
 fn n16_a_limit_of_memory_that_the_program_has_passed_at_its_start_is_no_ok() {

@@ -31,9 +31,9 @@ use crate::engine::watch::Watch;
 use crate::error::{ErrorKind, StepError};
 use crate::event::{Hears, Progress};
 use crate::fact::{AttemptEnd, Fact, Outcome, Record, Status};
-use crate::memory::MemoryLimit;
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::plan::Effects;
+use crate::resources::ResourceLimits;
 use crate::schedule::{Op, TaskCall};
 use crate::service::Health;
 use crate::step::RunInfo;
@@ -83,7 +83,7 @@ struct Running {
     /// Where it waits to be stopped, in a replay: kept until it is.
     cut: Option<oneshot::Sender<()>>,
     effects: Option<EffectPort>,
-    memory: Option<MemoryLimit>,
+    resources: ResourceLimits,
 }
 
 /// Something that completes without a task.
@@ -118,7 +118,7 @@ impl Dispatcher {
         let moments = services.tape.as_ref().map(|tape| tape.moments()).unwrap_or_default();
         // Its own: what stops one run is no business of another that the caller stops by the same token.
         let stop = stop.child_token();
-        let watch = Watch::new(services.memory.clone(), stop.clone());
+        let watch = Watch::new(services.resources.clone(), stop.clone());
         let following = Following::of(moments, records, &mut time);
         Self {
             journal: Journal::new(log, services.tape.clone()),
@@ -206,8 +206,9 @@ impl Dispatcher {
 
     fn launch(&mut self, key: OpKey, call: Box<TaskCall>) {
         // A replay does as its recording did, whatever this process holds.
-        let memory = call.memory.filter(|_| !self.following.order.is_kept());
-        if !self.watch.begin(&key, memory) {
+        let is_replay = self.following.order.is_kept();
+        let resources = if is_replay { ResourceLimits::default() } else { call.resources };
+        if !self.watch.begin(&key, resources) {
             return;
         }
         let attempt = self.attempt_of(&key);
@@ -220,7 +221,7 @@ impl Dispatcher {
         let cancel = CancellationToken::new();
         let overdue = CancellationToken::new();
         let fingerprint = call.fingerprint;
-        let running = Running { attempt, fingerprint, cancel, overdue, cut: None, effects: None, memory };
+        let running = Running { attempt, fingerprint, cancel, overdue, cut: None, effects: None, resources };
         self.running.insert(key.clone(), running);
         match self.journal.append(self.time.now(), vec![started]) {
             Ok(records) => records.into_iter().for_each(|r| self.bus.fact(r)),
@@ -266,8 +267,8 @@ impl Dispatcher {
 
     fn ended(&mut self, key: &OpKey, mut end: Box<AttemptEnd>, all: &mut Vec<Happened>) {
         let running = self.running.remove(key);
-        let memory = running.as_ref().and_then(|running| running.memory);
-        end.warnings.extend(self.watch.end(key, memory));
+        let resources = running.as_ref().map(|running| running.resources).unwrap_or_default();
+        end.warnings.extend(self.watch.end(key, resources));
         let attempt = running.as_ref().map_or(key.turn, |r| r.attempt);
         if let Some(effects) = running.as_ref().and_then(|r| r.effects.as_ref()) {
             effects.account(&mut end);

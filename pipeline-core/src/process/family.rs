@@ -126,6 +126,40 @@ fn processes() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
+/// How many processes live that this one started, and that those started, wherever they went. What has ended and was not waited
+/// for yet is none.
+///
+/// # Errors
+/// Why nobody can say: there is no `/proc`.
+pub fn descendants() -> Result<u64, String> {
+    let own = std::process::id();
+    let began = begun(own).ok_or("there is no /proc that tells")?;
+    let mark = format!("{CHILD}={own}.{began}.");
+    let parents: BTreeMap<u32, u32> = processes().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let is_below = |pid: u32| {
+        let line = std::iter::successors(Some(pid), |pid| parents.get(pid).copied());
+        // A process whose number is used again while this is read could make a circle.
+        line.skip(1).take(parents.len()).any(|above| above == own)
+    };
+    let is_marked = |pid: u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        entries(&environment).any(|entry| entry.starts_with(mark.as_bytes()))
+    };
+    let others = parents.keys().copied().filter(|pid| *pid != own);
+    let living = others.filter(|pid| is_below(*pid) || is_marked(*pid)).count();
+    u64::try_from(living).map_err(|error| error.to_string())
+}
+
+/// The parent of a living process.
+fn parent(process: u32) -> Option<u32> {
+    let fields = fields(process)?;
+    let mut fields = fields.split_whitespace();
+    if fields.next()? == "Z" {
+        return None;
+    }
+    fields.next()?.parse().ok()
+}
+
 /// What lives of an attempt.
 #[cfg(test)]
 pub(super) fn living(attempt: &str) -> Vec<u32> {

@@ -15,6 +15,7 @@ use crate::fact::{Assignment, AttemptEnd, RunStatus, Status, VariableScope};
 use crate::path::{OpKey, OpRole, StepPath};
 use crate::plan::{BlockId, Body, OnError, StepPlan};
 use crate::planted::{Bug, planted};
+use crate::resources::ResourceLimits;
 use crate::schedule::state::{
     Frame, FrameEnd, FrameId, InstId, Owner, ScopeId, StepInst, StepState, Stopping, Turn, Work, Written,
 };
@@ -313,7 +314,7 @@ impl Schedule {
             cache: None,
             may_park: false,
             budgets: Arc::new([]),
-            memory: None,
+            resources: ResourceLimits::default(),
             lasting: None,
         };
         self.inst_mut(id).state = StepState::Writing(Box::new(done));

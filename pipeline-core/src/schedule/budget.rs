@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use crate::error::{ErrorKind, StepError};
-use crate::memory::MemoryLimit;
 use crate::path::StepPath;
 use crate::plan::{Body, Budget};
+use crate::resources::ResourceLimits;
 use crate::schedule::state::{InstId, Owner};
 use crate::schedule::{BudgetAt, Schedule};
 
@@ -72,11 +72,10 @@ impl Schedule {
         all.into()
     }
 
-    /// What all limits on memory around a step instance come to.
-    pub(super) fn memory_limit(&self, id: InstId) -> Option<MemoryLimit> {
-        let of_run = [self.plan.root().budget.memory(), self.start.limits.memory()].into_iter().flatten();
-        let around = self.places(id).into_iter().filter_map(|(_, budget)| budget.memory());
-        around.chain(of_run).reduce(MemoryLimit::and)
+    /// What the limits on resources around a step instance come to.
+    pub(super) fn resource_limits(&self, id: InstId) -> ResourceLimits {
+        let of_run = self.plan.root().budget.resources.and(self.start.limits.resources);
+        self.places(id).into_iter().fold(of_run, |limits, (_, budget)| limits.and(budget.resources))
     }
 
     /// Counts an attempt at every place with a `max_steps` of its own.

@@ -104,7 +104,7 @@ impl Schedule {
                 cache: step.cache,
                 may_park: way >= step.fallback.len(),
                 budgets: self.budgets(id),
-                memory: self.memory_limit(id),
+                resources: self.resource_limits(id),
                 lasting,
             })),
         );

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::fact::{Assignment, VariableScope};
 use crate::plan::{Reducer, StepPlan};
+use crate::resources::ResourceLimits;
 use crate::schedule::state::{FrameId, InstId, ScopeId, StepState, Written};
 use crate::schedule::{Lasting, Merge, Op, Schedule, StepDone, TaskCall, TaskWork};
 use crate::value::{Data, Hash};
@@ -98,7 +99,7 @@ impl Schedule {
             cache: None,
             may_park: false,
             budgets: Arc::new([]),
-            memory: None,
+            resources: ResourceLimits::default(),
             lasting: Some(self.seen(id)),
         };
         self.inst_mut(id).state = StepState::Keeping(Box::new(done));

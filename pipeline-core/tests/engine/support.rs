@@ -14,9 +14,9 @@ use pipeline_core::conformance::store;
 use pipeline_core::engine::{Engine, EngineError, RunControl, RunReport, RunSetup};
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::fact::{Assignment, Fact, Record, Usage, VariableScope};
-use pipeline_core::memory::MemoryProbe;
 use pipeline_core::plan::{Budget, CompileOptions, Inputs, Plan, compile};
 use pipeline_core::provider::{Price, WorstCase};
+use pipeline_core::resources::ResourceProbe;
 use pipeline_core::source::{MemorySources, SourceRef};
 use pipeline_core::step::{Permissions, RunDirs, RunInfo, Step, StepContext, StepOutput, StepSpec};
 use pipeline_core::store::{
@@ -339,7 +339,7 @@ pub struct World {
     pub sources: MemorySources,
     pub clock: Arc<dyn Clock>,
     pub tape: Option<Arc<dyn Tape>>,
-    pub memory: Option<Arc<dyn MemoryProbe>>,
+    pub resources: Option<Arc<dyn ResourceProbe>>,
 }
 
 impl Default for World {
@@ -353,7 +353,7 @@ impl Default for World {
             sources: MemorySources::default(),
             clock: Arc::new(SetClock::at(Timestamp(BEGUN))),
             tape: None,
-            memory: None,
+            resources: None,
         }
     }
 }
@@ -379,7 +379,7 @@ impl World {
         services.catalog = self.catalog();
         services.outputs = Arc::<Files>::clone(&self.files);
         services.tape.clone_from(&self.tape);
-        services.memory.clone_from(&self.memory);
+        services.resources.clone_from(&self.resources);
         Engine {
             services: Arc::new(services),
             store: Arc::new(self.store.clone()),
@@ -442,7 +442,7 @@ impl World {
             limits: self.limits.clone(),
             clock: Arc::clone(&self.clock),
             tape: self.tape.clone(),
-            memory: self.memory.clone(),
+            resources: self.resources.clone(),
             probe: Arc::new(Probe {
                 billed: AtomicUsize::new(self.probe.billed.load(Ordering::SeqCst)),
                 ..Probe::default()

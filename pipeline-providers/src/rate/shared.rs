@@ -15,12 +15,17 @@ use crate::rate::ledger::Ledger;
 /// How often a busy lock is tried, a fraction of a millisecond apart.
 const TRIES: u32 = 40;
 
+/// Bytes that a ledger takes, about.
+const ROOM: usize = 1024;
+
 /// A ledger in a file.
 pub(super) struct Shared {
     path: PathBuf,
     file: Option<File>,
-    /// Used when there is no file.
-    own: Ledger,
+    /// What the file held when it was last seen, or this process's own when there is no file.
+    ledger: Ledger,
+    /// The text of it in the file.
+    text: Vec<u8>,
     is_alone: bool,
 }
 
@@ -29,7 +34,7 @@ impl Shared {
     pub(super) fn new(dir: &Path, key: &str) -> Self {
         // The key may be any text.
         let path = dir.join(format!("{}.json", Hash::of(&key)));
-        Self { path, file: None, own: Ledger::default(), is_alone: false }
+        Self { path, file: None, ledger: Ledger::default(), text: Vec::new(), is_alone: false }
     }
 
     /// Does something to the ledger; `None` when another process holds it.
@@ -38,18 +43,25 @@ impl Shared {
             self.file = open(&self.path).ok();
             self.is_alone = self.file.is_none();
         }
-        let Some(file) = &mut self.file else { return Some(work(&mut self.own)) };
+        let Some(file) = &self.file else { return Some(work(&mut self.ledger)) };
         if !locked(file) {
             return None;
         }
-        let mut ledger = read(file).unwrap_or_default();
-        let before = ledger.clone();
-        let result = work(&mut ledger);
-        if ledger != before {
-            // A file that is cut short is read as a new one.
-            let _ = write(file, &ledger);
+        let held = read(file).unwrap_or_default();
+        if held != self.text {
+            // Another process was here, or the file is new or damaged.
+            self.ledger = serde_json::from_slice(&held).unwrap_or_default();
         }
+        let result = work(&mut self.ledger);
+        let text = serde_json::to_vec(&self.ledger).unwrap_or_default();
+        let is_there = text == held || write(file, &text, held.len()).is_ok();
         let _ = file.unlock();
+        if is_there {
+            self.text = text;
+        } else {
+            // What others find there is read as a new one.
+            (self.file, self.is_alone) = (None, true);
+        }
         Some(result)
     }
 }
@@ -78,16 +90,19 @@ fn locked(file: &File) -> bool {
     false
 }
 
-fn read(file: &mut File) -> Option<Ledger> {
-    let mut text = String::new();
-    file.seek(SeekFrom::Start(0)).ok()?;
-    file.read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+fn read(mut file: &File) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(ROOM);
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut text)?;
+    Ok(text)
 }
 
-fn write(file: &mut File, ledger: &Ledger) -> std::io::Result<()> {
-    let text = serde_json::to_vec(ledger)?;
+/// Writes the text over one that was so long.
+fn write(mut file: &File, text: &[u8], earlier: usize) -> std::io::Result<()> {
     file.seek(SeekFrom::Start(0))?;
-    file.write_all(&text)?;
-    file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
+    file.write_all(text)?;
+    if text.len() < earlier {
+        file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
+    }
+    Ok(())
 }

@@ -92,8 +92,7 @@ impl Compiler<'_> {
             max_steps: own.max_steps.or(budget.max_steps),
             max_duration: own.max_duration.or(budget.max_duration),
             max_parallel: own.max_parallel.or(budget.max_parallel),
-            max_memory_mb: own.max_memory_mb.or(budget.max_memory_mb),
-            on_unknown_memory: own.on_unknown_memory,
+            resources: own.resources.or(budget.resources),
         }
     }
 
@@ -126,7 +125,7 @@ impl Compiler<'_> {
         budget.max_duration = seconds.or(keys.duration("max_duration", report)).flatten();
         let parallel = keys.count("max_concurrent_steps", 1, report);
         budget.max_parallel = parallel.or(keys.count("max_parallel", 1, report)).map(size);
-        budget.max_memory_mb = keys.count("max_memory_mb", 1, report);
+        budget.resources.max_memory_mb = keys.count("max_memory_mb", 1, report);
         let finding =
             Diagnostic::note("E0111", node.span, "`resource_limits` is an old spelling of `budget`");
         report

@@ -80,7 +80,20 @@ const GUESSES: [(&[&str], &[&str]); 30] = [
 
 /// Keys that the workflow has one level deeper.
 const BELOW: [(&str, &[&str]); 2] = [
-    ("budget", &["max_cost_usd", "max_cost", "max_tokens", "max_steps", "max_duration", "max_parallel"]),
+    (
+        "budget",
+        &[
+            "max_cost_usd",
+            "max_cost",
+            "max_tokens",
+            "max_steps",
+            "max_duration",
+            "max_parallel",
+            "max_open_files",
+            "max_processes",
+            "min_free_disk_mb",
+        ],
+    ),
     (
         "defaults",
         &["provider", "model", "timeout", "timeout_seconds", "retry", "retries", "continue_on_error"],

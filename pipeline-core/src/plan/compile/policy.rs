@@ -9,6 +9,7 @@ use crate::expr::Dynamic;
 use crate::plan::compile::Compiler;
 use crate::plan::compile::keys::{Keys, duration};
 use crate::plan::{Backoff, Body, Budget, Cache, Retry};
+use crate::resources::ResourceLimits;
 use crate::value::Data;
 
 const KINDS: [&str; 14] = [
@@ -127,8 +128,13 @@ impl Compiler<'_> {
             max_steps: keys.count("max_steps", 1, report),
             max_duration: keys.duration("max_duration", report).flatten(),
             max_parallel: keys.count("max_parallel", 1, report).map(size),
-            max_memory_mb: keys.count("max_memory_mb", 1, report),
-            on_unknown_memory: keys.word("on_unknown_memory", &["warn", "stop"], report).unwrap_or_default(),
+            resources: ResourceLimits {
+                max_memory_mb: keys.count("max_memory_mb", 1, report),
+                max_open_files: keys.count("max_open_files", 1, report),
+                max_processes: keys.count("max_processes", 0, report),
+                min_free_disk_mb: keys.count("min_free_disk_mb", 1, report),
+                on_unknown: keys.word("on_unknown", &["warn", "stop"], report).unwrap_or_default(),
+            },
         };
         keys.finish("`budget`", self.options.lenient, report);
         budget

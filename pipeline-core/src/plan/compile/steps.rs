@@ -15,6 +15,7 @@ use crate::plan::compile::names::Place;
 use crate::plan::compile::policy::size;
 use crate::plan::compile::{CheckContext, Compiler};
 use crate::plan::{Block, BlockId, Body, Effects, Leaf, OnError, Retry, StepId, StepPlan, Workspace};
+use crate::resources::ResourceLimits;
 use crate::step::allows_tool;
 use crate::value::Value;
 
@@ -223,7 +224,9 @@ impl Compiler<'_> {
         let continue_on_error =
             continue_on_error.or_else(|| default(self, "continue_on_error")?.as_bool()).unwrap_or(false);
         let mut budget = keys.get("budget").map(|n| self.budget(n)).unwrap_or_default();
-        budget.max_memory_mb = budget.max_memory_mb.or(of_child.memory_limit_mb);
+        let of_child_memory =
+            ResourceLimits { max_memory_mb: of_child.memory_limit_mb, ..ResourceLimits::default() };
+        budget.resources = budget.resources.or(of_child_memory);
         let output_to_file = keys.get("output_to_file").and_then(|n| {
             if n.as_text().is_none() {
                 crate::plan::compile::keys::wrong(n, "output_to_file", "a file name", &mut self.report);

@@ -1,17 +1,17 @@
-//! A limit on memory interrupts, and a probe that fails is not one that says "nothing".
+//! A limit on memory, files, processes and disks interrupts, and a probe that fails is not one that says "nothing".
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use pipeline_core::error::ErrorKind;
 use pipeline_core::fact::{Fact, RunStatus};
-use pipeline_core::memory::MemoryProbe;
+use pipeline_core::resources::{Resource, ResourceProbe};
 
 use super::support::World;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Says what it is told to; `u64::MAX` stands for a probe that fails.
+/// Says what it is told to, of every resource; `u64::MAX` stands for a probe that fails.
 #[derive(Default)]
 struct Told {
     bytes: AtomicU64,
@@ -20,8 +20,8 @@ struct Told {
     grows_at: Option<usize>,
 }
 
-impl MemoryProbe for Told {
-    fn held(&self) -> Result<u64, String> {
+impl ResourceProbe for Told {
+    fn read(&self, _: Resource) -> Result<u64, String> {
         let asked = self.asked.fetch_add(1, Ordering::SeqCst);
         if self.grows_at.is_some_and(|at| asked >= at) {
             return Ok(MIB * MIB);
@@ -35,7 +35,7 @@ impl MemoryProbe for Told {
 
 fn world(probe: Told) -> (World, Arc<Told>) {
     let probe = Arc::new(probe);
-    (World { memory: Some(Arc::<Told>::clone(&probe)), ..World::default() }, probe)
+    (World { resources: Some(Arc::<Told>::clone(&probe)), ..World::default() }, probe)
 }
 
 fn broken() -> Told {
@@ -83,7 +83,9 @@ async fn n16_a_probe_that_fails_is_told_once_and_never_read_as_nothing() {
     assert!(probe.asked.load(Ordering::SeqCst) > 100, "it looks all the time");
     let warnings = recorded(&world);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains("100 MiB") && warnings[0].contains("the scripted probe is broken"));
+    assert!(
+        warnings[0].contains("`max_memory_mb: 100`") && warnings[0].contains("the scripted probe is broken")
+    );
     assert!(report.warnings.iter().any(|w| w.contains("is not watched")), "{:?}", report.warnings);
 }
 
@@ -100,7 +102,7 @@ async fn n16_where_there_is_no_probe_that_is_told_too() {
 #[tokio::test(start_paused = true)]
 async fn n16_a_strict_limit_stops_a_run_whose_memory_nobody_knows() {
     let (world, probe) = world(broken());
-    let text = two_steps("{max_memory_mb: 100, on_unknown_memory: stop}");
+    let text = two_steps("{max_memory_mb: 100, on_unknown: stop}");
     let report = world.run(&text).await;
     assert_eq!(report.status, RunStatus::Budget, "{report:?}");
     let error = report.error.expect("it says why").error;
@@ -125,7 +127,7 @@ async fn n16_a_limit_cuts_off_what_is_in_flight_and_a_resume_does_it_again() {
     assert!(message.contains("1048576 MiB") && message.contains("`second`"), "{message}");
     assert_eq!(world.probe.started(), ["first", "second"]);
     assert!(report.duration_ms < 5000, "{}", report.duration_ms);
-    world.memory = Some(Arc::new(holding(100)));
+    world.resources = Some(Arc::new(holding(100)));
     let report = world.resume(&text).await;
     assert_eq!(report.status, RunStatus::Ok, "{report:?}");
     assert_eq!(world.probe.started(), ["first", "second", "second", "third"]);
@@ -139,7 +141,7 @@ async fn the_end_of_a_step_that_took_too_much_is_recorded() {
     let mut world = World::default();
     for expected in [&["first"][..], &["first", "second"]] {
         // Little at its beginning, too much at its end, which comes before anybody looks in between.
-        world.memory = Some(Arc::new(Told { grows_at: Some(1), ..holding(99) }));
+        world.resources = Some(Arc::new(Told { grows_at: Some(1), ..holding(99) }));
         let report = if expected.len() == 1 { world.run(&text).await } else { world.resume(&text).await };
         assert_eq!(report.status, RunStatus::Budget, "{report:?}");
         assert_eq!(world.probe.started(), expected);
@@ -155,6 +157,72 @@ async fn n16_a_limit_that_is_passed_at_the_start_lets_nothing_begin() {
     let report = world.run(text).await;
     assert_eq!(report.status, RunStatus::Budget, "{report:?}");
     assert!(world.probe.started().is_empty());
+}
+
+/// What is just allowed, just not any more, and how that is said; of each resource.
+const BOUNDS: [(&str, u64, u64, &str); 4] = [
+    ("max_memory_mb", 7 * MIB, 7 * MIB + 1, "the process holds 8 MiB, and 7 are allowed"),
+    ("max_open_files", 7, 8, "the process has 8 files open, and 7 are allowed"),
+    ("max_processes", 7, 8, "8 processes that this one started are alive, and 7 are allowed"),
+    ("min_free_disk_mb", 7 * MIB, 7 * MIB - 1, "6 MiB are free on the disk, and 7 must stay free"),
+];
+
+/// Naive: only memory is a limit, and the others are looked at when something has failed.
+#[tokio::test(start_paused = true)]
+async fn n16_every_resource_has_a_limit_that_interrupts_and_is_unknown_where_nobody_tells() {
+    for (key, enough, not, words) in BOUNDS {
+        let text = two_steps(&format!("{{{key}: 7}}"));
+        let (mut world, probe) = world(Told { bytes: AtomicU64::new(enough), ..Told::default() });
+        assert_eq!(world.run(&text).await.status, RunStatus::Ok, "{key}");
+        assert!(probe.asked.load(Ordering::SeqCst) > 100, "{key} is looked at all the time");
+
+        probe.bytes.store(not, Ordering::SeqCst);
+        (world.store, world.probe) = <_>::default();
+        let report = world.run(&text).await;
+        assert_eq!(report.status, RunStatus::Budget, "{key}: {report:?}");
+        let message = report.error.expect("it says why").error.message;
+        assert!(message.contains(&format!("{key}: {words} while `first` runs")), "{message}");
+        probe.bytes.store(enough, Ordering::SeqCst);
+        assert_eq!(world.resume(&text).await.status, RunStatus::Ok, "{key}");
+        assert_eq!(world.probe.started(), ["first", "second", "third"], "{key}");
+
+        probe.bytes.store(u64::MAX, Ordering::SeqCst);
+        (world.store, world.probe) = <_>::default();
+        let report = world.run(&text).await;
+        assert_eq!(report.status, RunStatus::Ok, "{key}: {report:?}");
+        let warnings = recorded(&world);
+        assert_eq!(warnings.len(), 1, "{key}: {warnings:?}");
+        assert!(warnings[0].contains(&format!("`{key}: 7` is not watched, because nobody can say")));
+        (world.store, world.probe) = <_>::default();
+        let strict = two_steps(&format!("{{{key}: 7, on_unknown: stop}}"));
+        assert_eq!(world.run(&strict).await.status, RunStatus::Budget, "{key}");
+        assert!(world.probe.started().is_empty(), "{key}");
+    }
+}
+
+/// Naive: the limits of the outermost place alone, or of the innermost.
+#[tokio::test(start_paused = true)]
+async fn of_all_limits_around_a_step_the_tightest_holds_of_each_resource() {
+    let text = "workflow:
+  name: t
+  budget: {max_open_files: 10, min_free_disk_mb: 2}
+  steps:
+    - name: child
+      type: pipeline
+      budget: {max_open_files: 20, min_free_disk_mb: 1}
+      pipeline: {name: c, budget: {max_processes: 9}, steps: [{name: inner, type: work, ms: 1000}]}
+";
+    let (world, _) = world(Told { bytes: AtomicU64::new(9), ..Told::default() });
+    let report = world.run(text).await;
+    let message = report.error.expect("it says why").error.message;
+    assert!(message.contains("and 2 must stay free"), "{message}");
+    let (world, _) = self::world(Told { bytes: AtomicU64::new(9), ..Told::default() });
+    let fine = text.replace("min_free_disk_mb", "max_memory_mb");
+    assert_eq!(world.run(&fine).await.status, RunStatus::Ok);
+    let (world, _) = self::world(Told { bytes: AtomicU64::new(10), ..Told::default() });
+    let report = world.run(&fine).await;
+    let message = report.error.expect("it says why").error.message;
+    assert!(message.contains("max_processes: 10 processes"), "of ten files ten are allowed: {message}");
 }
 
 #[tokio::test(start_paused = true)]
