@@ -162,7 +162,7 @@ impl Provider for HttpProvider {
         if self.settings.is_local() && !step.chars().any(char::is_control) {
             headers.push((backend::STEP_HEADER.to_owned(), step.to_owned()));
         }
-        let clock = stream::Clock::new(cx.deadline, &self.settings);
+        let mut clock = stream::Clock::new(cx.deadline, &self.settings);
         let response = clock.first(self.transport.post(&url, headers, bytes)).await.map_err(fail)?;
         let answer = stream::Answer {
             reader: self.wire.reader(call.model),

@@ -1,4 +1,5 @@
-//! Ways to ask: the bare HTTP client, the provider, and the provider with every layer that a run puts around it.
+//! Ways to ask: the bare HTTP client, the same with the least that makes something of the answer, the provider, and the provider
+//! with every layer that a run puts around it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use pipeline_providers::{
     Broken, Circuits, Credential, Governed, HttpProvider, HttpSettings, Limited, PriceTable, Rates, Secret,
     Transport,
 };
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -17,16 +19,18 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asks {
     Bare,
+    Reading,
     Provider,
     Layers,
 }
 
 impl Asks {
-    pub const ALL: [Self; 3] = [Self::Bare, Self::Provider, Self::Layers];
+    pub const ALL: [Self; 4] = [Self::Bare, Self::Reading, Self::Provider, Self::Layers];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
+            Self::Reading => "bare+json",
             Self::Provider => "provider",
             Self::Layers => "all-layers",
         }
@@ -42,7 +46,7 @@ pub struct Client {
 }
 
 enum How {
-    Bare { client: reqwest::Client, url: String, body: Vec<u8> },
+    Bare { client: reqwest::Client, url: String, body: Value, reads: bool },
     Provider(Arc<dyn Provider>),
 }
 
@@ -59,9 +63,10 @@ impl Client {
         let provider = HttpProvider::new(settings, Arc::new(Transport::live(None)), &prices).expect("a kind");
         let rates = tempfile::tempdir().expect("a folder");
         let how = match asks {
-            Asks::Bare => {
-                let body = provider.body(&request).expect("a body").to_string().into_bytes();
-                How::Bare { client: bare(), url: format!("{base}/v1/messages"), body }
+            Asks::Bare | Asks::Reading => {
+                let body = provider.body(&request).expect("a body");
+                let url = format!("{base}/v1/messages");
+                How::Bare { client: bare(), url, body, reads: asks == Asks::Reading }
             }
             Asks::Provider => How::Provider(Arc::new(provider)),
             Asks::Layers => {
@@ -84,16 +89,25 @@ impl Client {
     /// One call, to its end; bytes of the answer.
     pub async fn ask(&self) -> usize {
         match &self.how {
-            How::Bare { client, url, body } => {
+            How::Bare { client, url, body, reads } => {
                 let request = client.post(url).header("x-api-key", "sk-of-the-bench");
                 let request = request.header("anthropic-version", "2023-06-01");
-                let request = request.header("content-type", "application/json").body(body.clone());
-                let mut response = request.send().await.expect("an answer");
-                let mut bytes = 0;
+                let request = request.header("content-type", "application/json");
+                let body = serde_json::to_vec(body).expect("JSON");
+                let mut response = request.body(body).send().await.expect("an answer");
+                let (mut bytes, mut answer) = (Vec::new(), String::new());
                 while let Some(chunk) = response.chunk().await.expect("its body") {
-                    bytes += chunk.len();
+                    bytes.extend_from_slice(&chunk);
                 }
-                bytes
+                if *reads {
+                    let text = std::str::from_utf8(&bytes).expect("text");
+                    for data in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
+                        let event: Value = serde_json::from_str(data).expect("JSON");
+                        answer.push_str(event["delta"]["text"].as_str().unwrap_or_default());
+                    }
+                    assert!(!answer.is_empty());
+                }
+                bytes.len()
             }
             How::Provider(provider) => {
                 let answer = provider.complete(&self.request, &self.context).await.expect("an answer");

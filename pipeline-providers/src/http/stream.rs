@@ -4,7 +4,9 @@
 //! format's reader. Next: `sse.rs`.
 
 use std::collections::VecDeque;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::stream;
@@ -14,7 +16,7 @@ use pipeline_core::planted::{Bug, planted};
 use pipeline_core::provider::{ModelEvent, ModelStream};
 use reqwest::Response;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::http::failure::{self, Fault};
 use crate::http::settings::HttpSettings;
@@ -41,12 +43,16 @@ pub(crate) struct Clock {
     first: Instant,
     idle: Duration,
     last: Option<Instant>,
+    /// Rings no later than the end that is waited for. The end moves with every event, and a timer that is set anew for each
+    /// wakes a thread of the runtime for nothing: one that rings too early is set again.
+    alarm: Pin<Box<Sleep>>,
 }
 
 impl Clock {
     pub(crate) fn new(deadline: Instant, settings: &HttpSettings) -> Self {
         let first = Instant::now() + settings.response_limit();
-        Self { deadline, first, idle: settings.idle_limit(), last: None }
+        let alarm = Box::pin(tokio::time::sleep_until(first.min(deadline)));
+        Self { deadline, first, idle: settings.idle_limit(), last: None, alarm }
     }
 
     /// An event has come. Bytes do not count: a server that drips comments is silent.
@@ -61,8 +67,33 @@ impl Clock {
         self.last.map_or(self.first, |last| last + self.idle).min(self.deadline)
     }
 
-    pub(crate) async fn first<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        tokio::time::timeout_at(self.end(), work).await.unwrap_or_else(|_| Err(self.passed()))
+    /// What comes of work that must be done in time.
+    pub(crate) async fn first<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        self.until(self.end(), work).await.unwrap_or_else(|| Err(self.passed()))
+    }
+
+    /// What comes of work; `None` when it is `end` before.
+    async fn until<T>(&mut self, end: Instant, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            if self.alarm.deadline() > end {
+                self.alarm.as_mut().reset(end);
+            }
+            while self.alarm.as_mut().poll(cx).is_ready() {
+                if Instant::now() >= end {
+                    return Poll::Ready(None);
+                }
+                self.alarm.as_mut().reset(end);
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// What is told when the time is over.
@@ -95,7 +126,7 @@ impl Answer {
     ///
     /// # Errors
     /// What its head or, where it is no stream, its body says.
-    pub(crate) async fn events(self, response: Response, clock: Clock) -> Result<ModelStream, StepError> {
+    pub(crate) async fn events(self, response: Response, mut clock: Clock) -> Result<ModelStream, StepError> {
         let header = |name: &str| {
             let value = response.headers().get(name)?;
             value.to_str().ok().map(|text| text.chars().take(200).collect::<String>())
@@ -111,7 +142,7 @@ impl Answer {
             fault.into_error(&self.settings)
         };
         if !response.status().is_success() || !is_stream {
-            return Err(fail(self.refusal(response, &clock).await));
+            return Err(fail(self.refusal(response, &mut clock).await));
         }
         let state = State {
             answer: Some(self),
@@ -129,16 +160,15 @@ impl Answer {
     }
 
     /// What an answer without events says.
-    async fn refusal(&self, response: Response, clock: &Clock) -> Fault {
+    async fn refusal(&self, response: Response, clock: &mut Clock) -> Fault {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        let body = clock.first(read(response));
         let body = if status >= 300 {
             // The status says enough, whatever becomes of its body.
-            let read = tokio::time::timeout(WORDS.min(clock.idle), body).await;
-            read.ok().and_then(Result::ok).unwrap_or_default()
+            let end = clock.end().min(Instant::now() + WORDS.min(clock.idle));
+            clock.until(end, read(response)).await.and_then(Result::ok).unwrap_or_default()
         } else {
-            match body.await {
+            match clock.first(read(response)).await {
                 Ok(body) => body,
                 Err(fault) => return fault,
             }
@@ -228,15 +258,15 @@ impl State {
         let Some(answer) = &mut self.answer else { return Ok(true) };
         let is_complete = answer.reader.is_complete();
         let end = if is_complete { self.clock.end().min(Instant::now() + GRACE) } else { self.clock.end() };
-        let chunk = match tokio::time::timeout_at(end, self.response.chunk()).await {
+        let chunk = match self.clock.until(end, self.response.chunk()).await {
             // Whatever happens after the end has come does not matter any more.
-            Err(_) | Ok(Err(_) | Ok(None)) if is_complete => return Ok(true),
-            Err(_) => return Err(self.clock.passed()),
-            Ok(Err(error)) => return Err(broken_off(&error)),
-            Ok(Ok(None)) => {
+            None | Some(Err(_) | Ok(None)) if is_complete => return Ok(true),
+            None => return Err(self.clock.passed()),
+            Some(Err(error)) => return Err(broken_off(&error)),
+            Some(Ok(None)) => {
                 return Err(Fault::new(ErrorKind::Truncated, "ended its answer before the answer's own end"));
             }
-            Ok(Ok(Some(chunk))) => chunk,
+            Some(Ok(Some(chunk))) => chunk,
         };
         self.taken += chunk.len();
         if self.taken > MOST_STREAM {
