@@ -4,16 +4,19 @@
 //! task, so that more are appended while those are on their way. Any error of either ends the log for good: after a failed flush a later one proves nothing.
 //! Must not know directories of runs. Reading: `scan.rs`.
 
+#[cfg(all(test, shuttle))]
+mod models;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pipeline_core::clock::Timestamp;
 use pipeline_core::fact::{Fact, Record};
 use pipeline_core::planted::{Bug, planted};
 use pipeline_core::store::{Commit, RunLog, StoreError};
+use pipeline_core::sync::Mutex;
 use pipeline_core::value::Hash;
 
 use crate::blob::{self, Names};

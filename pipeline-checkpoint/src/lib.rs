@@ -40,6 +40,8 @@ mod chain;
 mod session_record;
 mod session_file;
 mod session_memory;
+#[cfg(all(test, shuttle))]
+mod session_models;
 mod snapshot;
 mod difference;
 mod tape;

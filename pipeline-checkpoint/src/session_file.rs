@@ -11,10 +11,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use pipeline_core::clock::{Clock, Timestamp};
 use pipeline_core::error::{ErrorKind, StepError};
 use pipeline_core::store::{Session, SessionLease, SessionStore, SessionSummary, SessionTurn, StoreError};
+use pipeline_core::sync::Mutex;
 use pipeline_core::value::Value;
 use tokio::sync::OwnedMutexGuard;
 

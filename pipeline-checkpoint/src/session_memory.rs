@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use pipeline_core::clock::{Clock, Timestamp};
 use pipeline_core::error::StepError;
 use pipeline_core::store::{Session, SessionLease, SessionStore, SessionSummary, SessionTurn};
+use pipeline_core::sync::Mutex;
 use pipeline_core::value::Value;
 use tokio::sync::OwnedMutexGuard;
 

@@ -14,6 +14,7 @@
 // Declaration order is reading order: from leaf to root; a module uses only what stands above it.
 #[doc(hidden)]
 pub mod planted;
+pub mod sync;
 mod stack;
 pub mod codes;
 pub mod diagnostic;

@@ -4,15 +4,18 @@
 //! nothing can die. Its lock is held to read or change the map of names and never while code of a tool runs.
 //! Must not know any tool beside those that are built in, nor how servers are spoken to (`mcp.rs`).
 
+#[cfg(all(test, shuttle))]
+mod models;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use parking_lot::RwLock;
 use pipeline_core::error::StepError;
 #[cfg(feature = "mcp")]
 use pipeline_core::service::Health;
 use pipeline_core::step::StepContext;
+use pipeline_core::sync::RwLock;
 use pipeline_core::tool::{Tool, ToolSource, ToolSpec, unknown};
 
 use crate::builtin::{Calculator, TextStats};

@@ -26,6 +26,7 @@ mod publish;
 mod targets;
 mod scorecard;
 mod reliability;
+mod models;
 mod fuzz;
 mod ci;
 
@@ -63,6 +64,7 @@ Tasks:
   reliability [--quick | --full] [--only T3[,T9…]] [--seed N] [--record]
                       eighteen properties as figures, and for each a planted bug that its test must find; --record
                       writes docs/reliability.json
+  models              locks, queues and ledgers under a model checker, and naive ones that it must see through
   fuzz [--seconds N] [TARGET…]
                       every fuzzer for a while (60 s), or those that are named; needs a nightly compiler and cargo-fuzz
   stages              the stages of ci";
@@ -85,6 +87,7 @@ enum Task {
     Limits(limits::Options),
     Targets,
     Reliability(reliability::Options),
+    Models,
     Fuzz(fuzz::Options),
 }
 
@@ -120,6 +123,7 @@ fn parse(args: &[String]) -> Result<Task> {
         "limits" => Task::Limits(limits::Options::default()),
         "targets" => Task::Targets,
         "reliability" => Task::Reliability(reliability::Options::default()),
+        "models" => Task::Models,
         "fuzz" => Task::Fuzz(fuzz::Options::default()),
         other => bail!("there is no task `{other}`\n\n{USAGE}"),
     };
@@ -191,6 +195,7 @@ fn perform(task: Task) -> Result<bool> {
         }
         Task::Targets => targets::run(&Repo::find()?)?,
         Task::Reliability(options) => reliability::run(&Repo::find()?, &options)?,
+        Task::Models => models::run(&Repo::find()?)?,
         Task::Fuzz(options) => fuzz::run(&Repo::find()?, &options)?,
         Task::Tidy => tidy::run(&Repo::find()?)?,
         Task::Deps { fix } => deps::run(&Repo::find()?, fix)?,

@@ -45,6 +45,10 @@ use follow::Following;
 /// Saves and progress messages that may wait.
 const MESSAGES: usize = 1024;
 
+/// Most ends that are taken in before what follows from earlier ones is begun: of a thousand that come together, the places of the
+/// first are taken again while the last are still being recorded.
+const AT_ONCE: usize = 64;
+
 /// The embedded backend of one run.
 pub(super) struct Dispatcher {
     journal: Journal,
@@ -339,7 +343,7 @@ impl Dispatcher {
         while let Some((key, settled)) = self.settled.pop_front() {
             self.settled(&key, settled, &mut all);
         }
-        ends.extend(std::iter::from_fn(|| self.tasks.try_next()));
+        ends.extend(std::iter::from_fn(|| self.tasks.try_next()).take(AT_ONCE));
         saves.extend(std::iter::from_fn(|| self.saves.1.try_recv().ok()));
         for (key, end) in ends {
             if matches!(end.status, Status::TimedOut | Status::Cancelled) {

@@ -4,16 +4,19 @@
 //! itself, a step or a child pipeline; whatever is spent below that place counts. What was in flight when a process
 //! died counts as spent in full: nobody saw its bill. Must not know providers or the journal.
 
+#[cfg(all(test, shuttle))]
+mod models;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::error::{ErrorKind, StepError};
 use crate::fact::{Fact, Record, Spend, Usage};
 use crate::path::StepPath;
 use crate::schedule::BudgetAt;
+use crate::sync::Mutex;
 use crate::usage::{Price, WorstCase};
 
 /// The account of one run.

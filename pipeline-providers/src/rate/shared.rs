@@ -4,6 +4,7 @@
 //! anew, one that cannot be written makes the account one of this process alone. Must not know what the numbers mean.
 
 use std::fs::{File, OpenOptions};
+#[cfg(not(unix))]
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,8 +54,10 @@ impl Shared {
             self.ledger = serde_json::from_slice(&held).unwrap_or_default();
         }
         let result = work(&mut self.ledger);
-        let text = serde_json::to_vec(&self.ledger).unwrap_or_default();
-        let is_there = text == held || write(file, &text, held.len()).is_ok();
+        let mut text = serde_json::to_vec(&self.ledger).unwrap_or_default();
+        // Never shorter than what it replaces: a file that changes its length costs as much as all the rest.
+        text.resize(text.len().max(held.len()), b' ');
+        let is_there = text == held || write(file, &text).is_ok();
         let _ = file.unlock();
         if is_there {
             self.text = text;
@@ -90,19 +93,42 @@ fn locked(file: &File) -> bool {
     false
 }
 
-fn read(mut file: &File) -> std::io::Result<Vec<u8>> {
-    let mut text = Vec::with_capacity(ROOM);
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut text)?;
+fn read(file: &File) -> std::io::Result<Vec<u8>> {
+    let mut text = vec![0; ROOM];
+    let mut length = 0;
+    loop {
+        match read_at(file, text.get_mut(length..).unwrap_or_default(), length)? {
+            // Whole, when there was room for more.
+            0 => break,
+            read => length += read,
+        }
+        if length < text.len() {
+            break;
+        }
+        text.resize(2 * length, 0);
+    }
+    text.truncate(length);
     Ok(text)
 }
 
-/// Writes the text over one that was so long.
-fn write(mut file: &File, text: &[u8], earlier: usize) -> std::io::Result<()> {
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], at: usize) -> std::io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, u64::try_from(at).unwrap_or(u64::MAX))
+}
+
+#[cfg(unix)]
+fn write(file: &File, text: &[u8]) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, text, 0)
+}
+
+#[cfg(not(unix))]
+fn read_at(mut file: &File, buffer: &mut [u8], at: usize) -> std::io::Result<usize> {
+    file.seek(SeekFrom::Start(u64::try_from(at).unwrap_or(u64::MAX)))?;
+    file.read(buffer)
+}
+
+#[cfg(not(unix))]
+fn write(mut file: &File, text: &[u8]) -> std::io::Result<()> {
     file.seek(SeekFrom::Start(0))?;
-    file.write_all(text)?;
-    if text.len() < earlier {
-        file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
-    }
-    Ok(())
+    file.write_all(text)
 }
