@@ -19,6 +19,10 @@ const TRIES: u32 = 40;
 /// Bytes that a ledger takes, about.
 const ROOM: usize = 1024;
 
+/// Most blanks that are left behind a ledger. Its numbers have now more digits and now fewer, and a file that changes its length
+/// each time costs as much as all the rest.
+const BLANKS: usize = 256;
+
 /// A ledger in a file.
 pub(super) struct Shared {
     path: PathBuf,
@@ -55,9 +59,10 @@ impl Shared {
         }
         let result = work(&mut self.ledger);
         let mut text = serde_json::to_vec(&self.ledger).unwrap_or_default();
-        // Never shorter than what it replaces: a file that changes its length costs as much as all the rest.
-        text.resize(text.len().max(held.len()), b' ');
-        let is_there = text == held || write(file, &text).is_ok();
+        if held.len() <= text.len() + BLANKS {
+            text.resize(text.len().max(held.len()), b' ');
+        }
+        let is_there = text == held || write(file, &text, held.len()).is_ok();
         let _ = file.unlock();
         if is_there {
             self.text = text;
@@ -111,13 +116,22 @@ fn read(file: &File) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
+/// Writes the text in place of one that was so long.
+fn write(file: &File, text: &[u8], earlier: usize) -> std::io::Result<()> {
+    write_all(file, text)?;
+    if text.len() < earlier {
+        file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
+    }
+    Ok(())
+}
+
 #[cfg(unix)]
 fn read_at(file: &File, buffer: &mut [u8], at: usize) -> std::io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buffer, u64::try_from(at).unwrap_or(u64::MAX))
 }
 
 #[cfg(unix)]
-fn write(file: &File, text: &[u8]) -> std::io::Result<()> {
+fn write_all(file: &File, text: &[u8]) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, text, 0)
 }
 
@@ -128,7 +142,7 @@ fn read_at(mut file: &File, buffer: &mut [u8], at: usize) -> std::io::Result<usi
 }
 
 #[cfg(not(unix))]
-fn write(mut file: &File, text: &[u8]) -> std::io::Result<()> {
+fn write_all(mut file: &File, text: &[u8]) -> std::io::Result<()> {
     file.seek(SeekFrom::Start(0))?;
     file.write_all(text)
 }
