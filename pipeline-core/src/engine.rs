@@ -34,6 +34,7 @@ use crate::event::EventSink;
 use crate::fact::{AttemptEnd, Fact, PauseReason, Record, RunError, RunStatus, Status, Usage};
 use crate::path::{OpKey, StepPath};
 use crate::plan::{Budget, Inputs, Plan};
+use crate::resources::Resource;
 use crate::schedule::{Command, LastingVariables, Op, Question, Schedule, Start, TaskCall};
 use crate::service::Health;
 use crate::step::RunInfo;
@@ -441,7 +442,12 @@ fn why_it_stopped(reason: &PauseReason, run: &str) -> Option<RunError> {
         PauseReason::Budget { message } => (
             None,
             StepError::new(ErrorKind::Budget, format!("a budget is used up: {message}"))
-                .help("raise the limit and resume the run"),
+                .help(if Resource::ALL.iter().any(|resource| message.starts_with(resource.key())) {
+                    // A resume does as the file was when the run began: what is edited is a new run.
+                    "resume the run where there is room for it, or raise the limit in the file and start a new one"
+                } else {
+                    "raise the limit and resume the run"
+                }),
         ),
         PauseReason::Quota { until, message } => (
             None,

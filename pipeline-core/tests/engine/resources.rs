@@ -180,8 +180,13 @@ async fn n16_every_resource_has_a_limit_that_interrupts_and_is_unknown_where_nob
         (world.store, world.probe) = <_>::default();
         let report = world.run(&text).await;
         assert_eq!(report.status, RunStatus::Budget, "{key}: {report:?}");
-        let message = report.error.expect("it says why").error.message;
+        let error = report.error.expect("it says why").error;
+        let message = error.message;
         assert!(message.contains(&format!("{key}: {words} while `first` runs")), "{message}");
+        assert!(
+            error.help.is_some_and(|help| help.contains("where there is room")),
+            "a resume keeps the limit"
+        );
         probe.bytes.store(enough, Ordering::SeqCst);
         assert_eq!(world.resume(&text).await.status, RunStatus::Ok, "{key}");
         assert_eq!(world.probe.started(), ["first", "second", "third"], "{key}");
