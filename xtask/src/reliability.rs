@@ -141,13 +141,16 @@ fn together(outcomes: Vec<Outcome>) -> Outcome {
     all.map_or_else(|| Outcome::Broken("it has no parts".to_owned()), Outcome::Told)
 }
 
-/// The tests of those ids.
+/// The tests of those ids, in that order; all of them where there are none.
 fn chosen(only: &[String]) -> Result<Vec<&'static Test>> {
     let known = || TESTS.iter().map(|test| test.id).collect::<Vec<_>>().join(", ");
-    if let Some(id) = only.iter().find(|id| TESTS.iter().all(|test| test.id != **id)) {
-        bail!("there is no test `{id}`; the tests are {}", known());
-    }
-    Ok(TESTS.iter().filter(|test| only.is_empty() || only.iter().any(|id| id == test.id)).collect())
+    let of = |id: &String| {
+        TESTS
+            .iter()
+            .find(|test| test.id == *id)
+            .with_context(|| format!("there is no test `{id}`; the tests are {}", known()))
+    };
+    if only.is_empty() { Ok(TESTS.iter().collect()) } else { only.iter().map(of).collect() }
 }
 
 /// The tests of the whole workspace: with the features that `cargo test --workspace` has, so that nothing which that has built is

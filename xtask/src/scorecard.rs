@@ -263,7 +263,8 @@ pub const TESTS: &[Test] = &[
             "soak::t17_n08c_x19_a_process_that_makes_runs_for_long_holds_no_more_than_at_first",
         )],
         quick: 400,
-        full: 100_000,
+        // An hour and a bit.
+        full: 36_000,
         bugs: &["bare-spawn"],
     },
     Test {

@@ -141,11 +141,10 @@ fn x10_kill_9_at_random_instants() {
 fn kill_once(round: u64, span: u64, expected: &str) -> bool {
     let scratch = Scratch::new();
     scratch.write("nested.yaml", NESTED);
-    let child = scratch.spawn(&["run", "nested.yaml", "--mock", "--json"]);
+    let mut child = scratch.spawn(&["run", "nested.yaml", "--mock", "--json"]);
     // A low-discrepancy walk: the instants lie evenly over the run.
     let length = round.wrapping_mul(0x9E37_79B9_7F4A_7C15) % span.max(1);
-    wait_for("the journal", || journal_length(scratch.path()) >= length);
-    signal_if_alive(&child);
+    kill_at(&mut child, scratch.path(), length);
     finish(child);
     if !scratch.path().join(".pipeline/latest").exists() {
         return false;
@@ -163,6 +162,16 @@ pub fn journal_length(folder: &Path) -> u64 {
     runs.filter_map(|run| Some(std::fs::metadata(run.path().join("journal.log")).ok()?.len()))
         .max()
         .unwrap_or(0)
+}
+
+/// Kills the run below `folder` when its journal has that length, if it ever has: one run's times may have a digit less than
+/// another's.
+pub fn kill_at(child: &mut std::process::Child, folder: &Path, length: u64) {
+    wait_for("the journal", || {
+        journal_length(folder) >= length || child.try_wait().is_ok_and(|ended| ended.is_some())
+    });
+    // It may be done already.
+    let _ = child.kill();
 }
 
 pub fn signal_if_alive(child: &std::process::Child) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use pipeline_core::conformance::trials::{Random, Trials, is_asked, skip};
 use tokio::time::Instant;
 
-use super::crash::{check_journal, facts, journal_length, signal_if_alive, wait_for};
+use super::crash::{check_journal, facts, journal_length, kill_at};
 use super::support::{Ended, Scratch, finish};
 
 /// Twenty-seven leaves of many kinds: in a row, at once, in loops, with a try that fails, with a value that needs a file of its own, and
@@ -247,9 +247,8 @@ fn t01_killed_at_every_call_of_a_checkpoint_it_loses_nothing_that_it_told() {
             return;
         }
         let scratch = scratch();
-        let child = scratch.command_with_path(&RUN).spawn().expect("it starts");
-        wait_for("the journal", || journal_length(scratch.path()) >= *length);
-        signal_if_alive(&child);
+        let mut child = scratch.command_with_path(&RUN).spawn().expect("it starts");
+        kill_at(&mut child, scratch.path(), *length);
         let ended = finish(child);
         trials.count(judge(&scratch, &ended, &expected, &format!("killed at {length} bytes"), &found));
     });

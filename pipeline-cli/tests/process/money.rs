@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::crash::journal_length;
 use super::server::Server;
 use super::support::{Ended, Scratch, finish};
 
@@ -52,14 +53,6 @@ fn billed(server: &Server) -> usize {
     server.requests().iter().map(cost).sum()
 }
 
-/// What the run's journal holds by now.
-fn journal(scratch: &Scratch) -> u64 {
-    let runs = std::fs::read_dir(scratch.path().join(".pipeline/runs")).into_iter().flatten().flatten();
-    runs.filter_map(|run| Some(std::fs::metadata(run.path().join("journal.log")).ok()?.len()))
-        .max()
-        .unwrap_or(0)
-}
-
 /// Naive: what was in flight when the process was killed is forgotten, and spent again by the next one.
 #[test]
 fn x10_x17_the_cap_holds_over_twenty_kills() {
@@ -71,8 +64,8 @@ fn x10_x17_the_cap_holds_over_twenty_kills() {
     let mut kills = 0;
     for round in 0..20_u64 {
         // By the journal's growth, so that a busy machine makes no difference: from the first bytes to some ten calls.
-        let until = journal(&scratch) + round.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 6000;
-        let is_over = wait(&mut child, || journal(&scratch) >= until);
+        let until = journal_length(scratch.path()) + round.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 6000;
+        let is_over = wait(&mut child, || journal_length(scratch.path()) >= until);
         let was_there = child.kill().is_ok() && !is_over;
         let ended = finish(child);
         kills += usize::from(was_there && ended.code.is_none());
