@@ -196,7 +196,7 @@ pub struct Run {
     /// The id of the new run, letters, digits, `-` and `_` [default: a new UUID]
     #[arg(long = "run-id", value_name = "ID")]
     pub id: Option<String>,
-    /// Stop after this top-level step
+    /// Stop after this top-level step, and return what the steps gave
     #[arg(long, value_name = "STEP")]
     pub until: Option<String>,
     /// Set a variable of the pipeline's state

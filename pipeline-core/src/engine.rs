@@ -229,11 +229,12 @@ impl Engine {
     ) -> Result<RunReport, EngineError> {
         let records = &opened.stored.records;
         let mut schedule = Schedule::new(plan, setup.start());
-        let pending = replay(&mut schedule, records).map_err(|m| EngineError::Mismatch(m.to_string()))?;
+        let mut pending = replay(&mut schedule, records).map_err(|m| EngineError::Mismatch(m.to_string()))?;
         if let Some(report) = finished(&schedule, &setup, records) {
             return Ok(report);
         }
         let attempts = Attempts::of(&pending, records);
+        pending.give_back(&mut schedule, &attempts.cut);
         let fact =
             Fact::RunResumed { pid: std::process::id(), version: env!("CARGO_PKG_VERSION").to_owned() };
         let ledger = Ledger::of(records);
@@ -441,13 +442,16 @@ fn why_it_stopped(reason: &PauseReason, run: &str) -> Option<RunError> {
         PauseReason::Interrupted => return None,
         PauseReason::Budget { message } => (
             None,
-            StepError::new(ErrorKind::Budget, format!("a budget is used up: {message}"))
-                .help(if Resource::ALL.iter().any(|resource| message.starts_with(resource.key())) {
-                    // A resume does as the file was when the run began: what is edited is a new run.
-                    "resume the run where there is room for it, or raise the limit in the file and start a new one"
+            StepError::new(ErrorKind::Budget, format!("a budget is used up: {message}")).help(format!(
+                "{}raise the limit in the file and go on with that: what is done is taken over",
+                if Resource::ALL.iter().any(|resource| message.starts_with(resource.key())) {
+                    "resume the run where there is room for it, or "
+                } else if message.starts_with("max_cost_usd") {
+                    "resume the run with a higher `--max-cost-usd`, if that is the limit, or "
                 } else {
-                    "raise the limit and resume the run"
-                }),
+                    ""
+                }
+            )),
         ),
         PauseReason::Quota { until, message } => (
             None,

@@ -51,6 +51,7 @@ pub(crate) struct CommandTool {
 pub(crate) struct Server {
     /// `stdio`, `http` or `sse`; without it, what the other keys say.
     #[serde(default, rename = "type")]
+    #[cfg_attr(not(feature = "mcp"), expect(dead_code, reason = "any server is refused then"))]
     pub(crate) kind: Option<String>,
     #[serde(default)]
     pub(crate) command: Option<String>,

@@ -264,7 +264,7 @@ pub const TESTS: &[Test] = &[
         )],
         quick: 400,
         // An hour and a bit.
-        full: 36_000,
+        full: 120_000,
         bugs: &["bare-spawn"],
     },
     Test {

@@ -169,7 +169,8 @@ async fn recorded(
     })?;
     let exit = Exit::of_status(report.status);
     if !app.console.quiet || exit != Exit::Success {
-        app.console.err(&summary::ending(&report, &[], &app.settings.working, ""));
+        let hint = resume_command(app, id, state_dir);
+        app.console.err(&summary::ending(&report, &[], &app.settings.working, &hint));
     }
     Ok(exit)
 }

@@ -82,6 +82,9 @@ pub fn ending(report: &RunReport, written: &[PathBuf], working: &Path, resume: &
     }
     if report.status == RunStatus::Running {
         lines.push(format!("watch it with: pipeline runs logs {} --follow", visible(&report.run_id)));
+    } else if report.status == RunStatus::Budget {
+        // As it is, it may stop at once.
+        lines.push(format!("go on with: {resume} --with FILE (FILE has a higher limit)"));
     } else if is_resumable(report.status) {
         lines.push(format!("go on with: {resume}"));
     }

@@ -62,11 +62,29 @@ fn x08_a_second_run_runs_everything_again_and_resume_of_a_finished_run_says_so()
 fn a_failing_step_gives_1_and_says_which_and_how_to_go_on() {
     let scratch = Scratch::new();
     scratch.write("f.yaml", "workflow:\n  name: f\n  steps:\n    - {name: a, type: test_echo}\n    - {name: b, type: test_echo, fail: true, error_message: out of cheese}\n");
-    let ended = scratch.run(&["run", "f.yaml", "--mock"]);
-    assert_eq!(ended.code, Some(1));
-    for part in ["out of cheese", "b"] {
-        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    let ended = scratch.run(&["run", "f.yaml", "--mock", "--run-id", "r"]);
+    // The same again for whoever comes later and goes on with nothing.
+    for ended in [ended, scratch.run(&["resume"])] {
+        assert_eq!(ended.code, Some(1));
+        for part in ["step b: out of cheese", "try it again with: pipeline resume r --from b "] {
+            assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+        }
     }
+}
+
+/// Naive: what the pipeline returns is made of steps that were not to run, and the run fails.
+#[test]
+fn a_run_until_a_step_returns_what_there_is() {
+    let scratch = Scratch::new();
+    scratch.write("u.yaml", "workflow:\n  name: u\n  steps:\n    - {name: a, type: test_echo, value: 1}\n    - {name: b, type: test_echo, value: 2}\n  outputs: {sum: '{{ steps.a + steps.b }}'}\n");
+    let outputs = |more: &[&str]| {
+        let ended = scratch.run(&[&["run", "u.yaml", "--mock", "--json"], more].concat());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.json()["outputs"].to_string()
+    };
+    assert_eq!(outputs(&["--until", "a"]), r#"{"a":1}"#);
+    assert_eq!(outputs(&["--until", "b"]), r#"{"sum":3}"#);
+    assert_eq!(outputs(&[]), r#"{"sum":3}"#);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Folding recorded facts into a schedule: what resume, `runs show` and the report have in common.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::engine::effect::DoneEffect;
 use crate::fact::{Fact, Record};
@@ -36,6 +36,20 @@ impl Pending {
     fn remove(&mut self, key: &OpKey) {
         if let Some(place) = self.by_key.remove(key) {
             self.order.remove(&place);
+        }
+    }
+
+    /// Gives back to the schedule what it started while nobody looked at limits, and what no process ever began: it is
+    /// decided anew.
+    pub fn give_back(&mut self, schedule: &mut Schedule, begun: &[OpKey]) {
+        let begun: HashSet<&OpKey> = begun.iter().chain(&self.cancelled).collect();
+        let tasks = self.order.values().filter(|(key, op)| matches!(op, Op::Task(_)) && !begun.contains(key));
+        let unbegun: Vec<OpKey> = tasks.map(|(key, _)| key.clone()).collect();
+        // From the last to the first: each goes to the front of the queue.
+        for key in unbegun.iter().rev() {
+            if schedule.take_back(key) {
+                self.remove(key);
+            }
         }
     }
 

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use crate::error::{ErrorKind, StepError};
-use crate::path::StepPath;
+use crate::path::{OpKey, StepPath};
 use crate::plan::{Body, Budget};
 use crate::resources::ResourceLimits;
-use crate::schedule::state::{InstId, Owner};
+use crate::schedule::state::{InstId, Owner, StepState};
 use crate::schedule::{BudgetAt, Schedule};
 
 /// The tighter of two limits.
@@ -83,25 +83,43 @@ impl Schedule {
     /// # Errors
     /// The first place that allows no more.
     pub(super) fn count_attempt(&mut self, id: InstId) -> Result<(), StepError> {
-        self.started_steps += 1;
-        if self.most_steps(id).is_some_and(|most| self.started_steps > most) {
-            return Err(Self::too_many_steps(self.started_steps - 1));
-        }
-        if !self.has_inner_budgets {
-            return Ok(());
+        if self.most_steps(id).is_some_and(|most| self.started_steps >= most) {
+            return Err(Self::too_many_steps(self.started_steps));
         }
         let limited = self.places(id).into_iter().filter_map(|(path, b)| Some((path.clone(), b.max_steps?)));
-        for (path, max) in limited.collect::<Vec<_>>() {
-            let count = self.steps_below.entry(path.clone()).or_default();
-            if *count >= max {
-                let message = format!("the budget of `{path}`: max_steps: {max} attempts were started");
-                return Err(
-                    StepError::new(ErrorKind::Budget, message).help("raise the limit, or do less in it")
-                );
-            }
-            *count += 1;
+        let limited: Vec<(StepPath, u64)> = limited.collect();
+        let count = |path| self.steps_below.get(path).copied().unwrap_or(0);
+        if let Some((path, max)) = limited.iter().find(|(path, max)| count(path) >= *max) {
+            let message = format!("the budget of `{path}`: max_steps: {max} attempts were started");
+            return Err(StepError::new(ErrorKind::Budget, message).help("raise the limit, or do less in it"));
         }
+        // What is refused does not start, and counts nowhere.
+        for (path, _) in limited {
+            *self.steps_below.entry(path).or_default() += 1;
+        }
+        self.started_steps += 1;
         Ok(())
+    }
+
+    /// Takes an attempt back that was started in replay, where limits are not looked at, and that never began: it waits for
+    /// room once more. False for what is no step's own attempt.
+    pub(crate) fn take_back(&mut self, key: &OpKey) -> bool {
+        let Some(id) = self.ops.get(key).and_then(|op| op.inst) else { return false };
+        if !matches!(self.inst(id).state, StepState::Running) {
+            return false;
+        }
+        self.ops.remove(key);
+        self.running -= 1;
+        self.started_steps -= 1;
+        let limited = self.places(id).into_iter().filter(|(_, budget)| budget.max_steps.is_some());
+        for path in limited.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+            self.steps_below.entry(path).and_modify(|count| *count -= 1);
+        }
+        let inst = self.inst_mut(id);
+        inst.op = None;
+        inst.state = StepState::Ready;
+        self.queued.push_front(id);
+        true
     }
 
     /// The tightest `max_total_steps` of the child pipelines around a step instance.

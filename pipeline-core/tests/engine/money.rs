@@ -1,5 +1,6 @@
 //! Money: nothing is spent above a limit, whatever runs at once, fails, or is killed.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use pipeline_core::engine::RunControl;
@@ -256,6 +257,38 @@ async fn x17_no_attempt_begins_beyond_the_limit_of_the_run_however_many_wait() {
             let report = world.run(&text).await;
             assert_eq!(world.probe.started().len(), most, "room for {room}: {steps}");
             assert_eq!(report.status, RunStatus::Budget, "{:?}", report.error);
+            for _ in 0..2 {
+                let report = world.resume(&text).await;
+                assert_eq!(world.probe.started().len(), most, "resumed, room for {room}: {steps}");
+                assert_eq!(report.status, RunStatus::Budget, "{:?}", report.error);
+            }
         }
+    }
+}
+
+/// Naive: what a run was about to start when it was cut off is started by every resume, whatever the limits say.
+/// Figure: every cut of a fan-out with a limit on the run and one on the loop.
+#[tokio::test(start_paused = true)]
+async fn x10_x17_a_limit_on_attempts_holds_over_resumes_wherever_the_run_was_cut() {
+    let text = "workflow:
+  name: t
+  budget: {max_steps: 5, max_parallel: 3}
+  steps:
+    - {name: few, type: for_loop, parallel: true, data_source: range(4), budget: {max_steps: 3}, continue_on_error: true, steps: [{name: s, type: work, ms: 10}]}
+    - {name: all, type: for_loop, parallel: true, data_source: range(4), steps: [{name: s, type: work, ms: 10}]}
+";
+    let world = World::default();
+    assert_eq!(world.run(text).await.status, RunStatus::Budget);
+    let begun = |world: &World| -> BTreeSet<String> {
+        world.trace().into_iter().filter(|line| line.starts_with("AttemptStarted")).collect()
+    };
+    assert_eq!(begun(&world).len(), 5, "{:?}", world.trace());
+    let total = world.store.records.lock().len();
+    for count in 1..total {
+        let again = world.cut(count);
+        for _ in 0..2 {
+            assert_eq!(again.resume(text).await.status, RunStatus::Budget, "cut after {count}");
+        }
+        assert_eq!(begun(&again), begun(&world), "cut after {count}");
     }
 }

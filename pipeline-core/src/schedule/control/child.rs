@@ -175,16 +175,18 @@ impl Schedule {
         self.conclude(id, done);
     }
 
-    /// What a pipeline returns: its `outputs`, or every top-level step's value.
+    /// What a pipeline returns: its `outputs`, or every top-level step's value. A run that was told to stop before its last step
+    /// returns the values that there are: its `outputs` may read what has not run.
     pub(in crate::schedule) fn outputs(
         &self,
         frame: FrameId,
         pipeline: &Pipeline,
     ) -> Result<Data, StepError> {
-        let Some(outputs) = &pipeline.outputs else {
-            let frame = self.frame(frame);
-            let block = self.plan.block(frame.block);
-            let values = frame.results.iter().zip(&block.steps).filter_map(|(done, step)| {
+        let at = self.frame(frame);
+        let is_cut_short = at.is_root && self.start.until.is_some() && at.results.iter().any(Option::is_none);
+        let Some(outputs) = pipeline.outputs.as_ref().filter(|_| !is_cut_short) else {
+            let block = self.plan.block(at.block);
+            let values = at.results.iter().zip(&block.steps).filter_map(|(done, step)| {
                 let done = done.as_ref().filter(|d| d.status != Status::Skipped)?;
                 Some((Arc::clone(&self.plan.step(*step).name), done.value.clone().into()))
             });
