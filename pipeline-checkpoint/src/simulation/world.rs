@@ -158,6 +158,8 @@ pub(super) enum End {
     Cut,
     /// Somebody stopped it.
     Stopped,
+    /// It has begun as many attempts as it may.
+    Limited,
     /// The run is over, with these outputs.
     Done(Value),
 }
@@ -184,7 +186,13 @@ impl<'s> World<'s> {
     }
 
     /// Runs, or goes on with what is on the disk, until it ends, is stopped, or the power goes.
-    pub(super) fn live(&self, disk: &Disk, lock: &Path, stop_at: Option<u64>) -> Result<Lived, String> {
+    pub(super) fn live(
+        &self,
+        disk: &Disk,
+        lock: &Path,
+        stop_at: Option<u64>,
+        limit: Option<u64>,
+    ) -> Result<Lived, String> {
         let seen = &self.seen;
         let mut done = vec![false; STEPS];
         if disk.has_run() {
@@ -202,7 +210,7 @@ impl<'s> World<'s> {
             .start_paused(true)
             .build()
             .map_err(|e| e.to_string())?;
-        let (end, ms) = runtime.block_on(self.process(disk, lock, stop_at))?;
+        let (end, ms) = runtime.block_on(self.process(disk, lock, stop_at, limit))?;
         let (left, trace) = (seen.running.load(Ordering::SeqCst), std::mem::take(&mut *seen.trace.lock()));
         // After a cut tasks are left; in which order they are dropped here is no matter of theirs.
         drop(runtime);
@@ -216,7 +224,13 @@ impl<'s> World<'s> {
         Ok(Lived { end, ms, trace })
     }
 
-    async fn process(&self, disk: &Disk, lock: &Path, stop_at: Option<u64>) -> Result<(End, u64), String> {
+    async fn process(
+        &self,
+        disk: &Disk,
+        lock: &Path,
+        stop_at: Option<u64>,
+        limit: Option<u64>,
+    ) -> Result<(End, u64), String> {
         let begun = Instant::now();
         *self.seen.begun.lock() = Some(begun);
         let mut services = Services::default();
@@ -233,11 +247,11 @@ impl<'s> World<'s> {
         let run = async {
             if disk.has_run() {
                 let opened = engine.store.open("run").await.map_err(|error| format!("refused: {error}"))?;
-                engine.resume(plan, setup(), opened, control).await.map_err(|e| e.to_string())
+                engine.resume(plan, setup(limit), opened, control).await.map_err(|e| e.to_string())
             } else {
                 let sources = StoredSources::default();
                 engine
-                    .run(plan, setup(), manifest("run", 1), sources, control)
+                    .run(plan, setup(limit), manifest("run", 1), sources, control)
                     .await
                     .map_err(|e| e.to_string())
             }
@@ -262,6 +276,7 @@ impl<'s> World<'s> {
         };
         let end = match report.status {
             RunStatus::Ok => End::Done(report.outputs.json().clone()),
+            RunStatus::Budget if limit.is_some() => End::Limited,
             _ if stop.is_cancelled() => End::Stopped,
             other => return Err(format!("it ended as {other:?}: {:?}", report.error)),
         };
@@ -283,13 +298,21 @@ pub(super) fn ended(fact: &Fact) -> Option<(StepPath, u32)> {
     }
 }
 
+/// The attempt that a fact is the beginning of.
+pub(super) fn begun(fact: &Fact) -> Option<(StepPath, u32)> {
+    match fact {
+        Fact::AttemptStarted { path, turn, .. } => Some((path.clone(), *turn)),
+        _ => None,
+    }
+}
+
 fn catalog(seen: Arc<Seen>) -> Catalog {
     let mut catalog = Catalog::default();
     catalog.add_step(Arc::new(Simulated(seen))).unwrap();
     catalog
 }
 
-fn setup() -> RunSetup {
+fn setup(max_steps: Option<u64>) -> RunSetup {
     RunSetup {
         info: RunInfo {
             id: "run".to_owned(),
@@ -304,7 +327,7 @@ fn setup() -> RunSetup {
         env: BTreeMap::new(),
         state: BTreeMap::new(),
         lasting: BTreeMap::new(),
-        limits: Budget::default(),
+        limits: Budget { max_steps, ..Budget::default() },
         until: None,
     }
 }
