@@ -6,6 +6,8 @@
 mod cases;
 #[path = "expr/fuzz.rs"]
 mod expr_fuzz;
+#[path = "engine/by_hand.rs"]
+mod by_hand;
 #[path = "engine/control.rs"]
 mod control;
 #[path = "engine/embedding.rs"]
@@ -14,18 +16,26 @@ mod embedding;
 mod fan_out;
 #[path = "engine/fuzz.rs"]
 mod fuzz;
+#[path = "engine/hand.rs"]
+mod hand;
 #[path = "engine/hazards.rs"]
 mod hazards;
 #[path = "plan/keys.rs"]
 mod keys;
+#[path = "engine/lasting.rs"]
+mod lasting;
 #[path = "plan/loops.rs"]
 mod loops;
 #[path = "plan/origins.rs"]
 mod origins;
 #[path = "engine/resources.rs"]
 mod resources;
+#[path = "engine/limits.rs"]
+mod limits;
 #[path = "engine/money.rs"]
 mod money;
+#[path = "engine/names.rs"]
+mod names;
 #[path = "engine/nesting.rs"]
 mod nesting;
 #[path = "engine/outside.rs"]
@@ -36,5 +46,7 @@ mod observers;
 mod replay;
 #[path = "engine/resume.rs"]
 mod resume;
+#[path = "engine/shapes.rs"]
+mod shapes;
 #[path = "engine/support.rs"]
 mod support;

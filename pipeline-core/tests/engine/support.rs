@@ -98,6 +98,12 @@ struct Work {
     panic: bool,
     /// It never ends.
     hang: bool,
+    /// Makes it the user of an account, as the prompt of a model step does.
+    prompt: Option<String>,
+    /// The account.
+    provider: Option<String>,
+    /// `session`: the variables that it sets outlive the run.
+    scope: Option<VariableScope>,
     /// Variables that it sets.
     #[schemars(extend("x-kind" = "bindings"))]
     set: BTreeMap<String, Value>,
@@ -203,7 +209,11 @@ impl Step for WorkStep {
         output.set = work
             .set
             .into_iter()
-            .map(|(name, value)| Assignment { scope: VariableScope::Global, name, value: Data::new(value) })
+            .map(|(name, value)| Assignment {
+                scope: work.scope.unwrap_or_default(),
+                name,
+                value: Data::new(value),
+            })
             .collect();
         Ok(output)
     }
@@ -415,6 +425,15 @@ impl World {
     pub async fn run_with(&self, text: &str, control: RunControl) -> Result<RunReport, EngineError> {
         let plan = self.plan(text);
         self.engine().run(plan, self.setup(), manifest(), StoredSources::default(), control).await
+    }
+
+    /// Runs a text after a change to what a run begins with.
+    pub async fn run_as(&self, text: &str, change: impl FnOnce(&mut RunSetup)) -> RunReport {
+        let mut setup = self.setup();
+        change(&mut setup);
+        let (engine, control) = (self.engine(), RunControl::default());
+        let run = engine.run(self.plan(text), setup, manifest(), StoredSources::default(), control);
+        run.await.expect("the journal is writable")
     }
 
     /// Goes on with what is in the store.
