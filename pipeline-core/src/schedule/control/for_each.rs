@@ -193,7 +193,7 @@ impl Schedule {
         if broke {
             // Later turns would not have run one after the other: they do not count in parallel either.
             state.broke = true;
-            stop.extend(state.open.range(index + 1..).map(|(_, f)| *f));
+            stop.extend(state.open.range(index..).map(|(_, f)| *f));
         }
         if let Some(error) = &done.error
             && each.break_on_error
