@@ -280,6 +280,8 @@ pub struct Schedule {
     merges: Vec<Merge>,
     files: HashMap<String, (StepPath, Lanes)>,
     running: usize,
+    /// Of those, questions to people: they take no place among `max_parallel`.
+    asked: usize,
     started_steps: u64,
     usage: Usage,
     unsettled: Spend,
@@ -300,6 +302,7 @@ pub struct Schedule {
 struct InFlight {
     inst: Option<InstId>,
     state: OpState,
+    is_question: bool,
 }
 
 impl Schedule {
@@ -336,6 +339,7 @@ impl Schedule {
             merges: Vec::new(),
             files: HashMap::new(),
             running: 0,
+            asked: 0,
             started_steps: 0,
             usage: Usage::default(),
             unsettled: Spend::default(),
@@ -370,6 +374,7 @@ impl Schedule {
         let state = self.ops.get(key).map_or(OpState::Unknown, |op| op.state);
         transition::check(key, state, &outcome.result)?;
         let Some(op) = self.ops.remove(key) else { return Ok(()) };
+        self.asked -= usize::from(op.is_question);
         self.now = self.now.max(outcome.at);
         self.elapsed_ms = self.elapsed_ms.max(outcome.elapsed_ms);
         match (op.inst, outcome.result) {
@@ -457,7 +462,9 @@ impl Schedule {
     }
 
     fn start_op(&mut self, inst: Option<InstId>, key: OpKey, op: Op) {
-        self.ops.insert(key.clone(), InFlight { inst, state: OpState::of(&op) });
+        let is_question = matches!(op, Op::Ask(_));
+        self.asked += usize::from(is_question);
+        self.ops.insert(key.clone(), InFlight { inst, state: OpState::of(&op), is_question });
         self.commands.push(Command::Start(key, op));
     }
 

@@ -22,9 +22,14 @@ fn tighter<T: PartialOrd>(a: Option<T>, b: Option<T>) -> Option<T> {
 
 impl Schedule {
     /// Most attempts at once.
-    pub(super) fn capacity(&self) -> usize {
+    fn capacity(&self) -> usize {
         let file = self.plan.root().budget.max_parallel;
         tighter(file, self.start.limits.max_parallel).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Whether another attempt may begin beside those that run. A person who is asked holds nobody up.
+    pub(super) fn has_room(&self) -> bool {
+        self.running - self.asked < self.capacity()
     }
 
     /// Whether a limit of the run forbids another attempt; remembers which.

@@ -18,7 +18,7 @@ impl Schedule {
     /// Starts what is ready; false when there was nothing to do.
     pub(super) fn start_ready(&mut self) -> bool {
         // What waited for room may have waited until a limit was reached.
-        if self.running < self.capacity()
+        if self.has_room()
             && !self.queued.is_empty()
             && !self.is_over_budget()
             && let Some(inst) = self.queued.pop_front()
@@ -30,7 +30,7 @@ impl Schedule {
         let is_leaf = matches!(self.plan.step(self.inst(inst).step).body, Body::Leaf(_));
         if self.inst(inst).stopping.is_some() {
             self.discard(inst);
-        } else if is_leaf && (self.running >= self.capacity() || self.is_over_budget()) {
+        } else if is_leaf && (!self.has_room() || self.is_over_budget()) {
             // Nothing that is queued is overtaken: with room and a budget it was started above.
             self.queued.push_back(inst);
         } else {

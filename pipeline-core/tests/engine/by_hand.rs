@@ -75,15 +75,16 @@ fn what_is_stopped_while_it_waits_for_a_place_never_begins() {
     assert_eq!((hand.ok("last#1"), hand.ended()), (String::new(), Some(RunStatus::Ok)));
 }
 
-/// Naive: a question waits for a place as if it were work, and people are asked late.
+/// Naive: a question waits for a place as if it were work, or takes one for as long as nobody answers.
 #[test]
-fn people_are_asked_and_forms_are_opened_without_a_place() {
-    let form = "{name: w, type: for_loop, data_source: [1], timeout: 1m, steps: [{name: s, type: work}]}";
-    let step = format!(
-        "name: p, type: parallel, steps: [{{name: a, type: work}}, {{name: q, type: approval, message: Go?}}, {form}]"
-    );
-    let mut hand = Hand::new("budget: {max_parallel: 1}", &[&step]);
-    assert_eq!(hand.decides(), "p/a#1 ask:p/q#1 p/w#1~deadline");
+fn people_are_asked_without_a_place_and_hold_nobody_up() {
+    let step = "name: p, type: parallel, steps: [{name: a, type: work}, {name: q, type: approval, message: Go?}, {name: b, type: work}, {name: c, type: work}]";
+    let mut hand = Hand::new("budget: {max_parallel: 1, max_steps: 2}", &[step]);
+    assert_eq!([hand.decides(), hand.ok("p/a#1")], ["p/a#1 ask:p/q#1", "p/b#1"]);
+    // A limit is told of when they have answered.
+    assert_eq!((hand.ok("p/b#1"), hand.schedule.halted()), (String::new(), None));
+    assert_eq!(hand.ok("p/q#1"), "");
+    assert!(hand.schedule.halted().is_some());
 }
 
 /// Naive: a list with `needs` starts one step more than `max_parallel`.
