@@ -65,7 +65,11 @@ impl Schedule {
             Owner::Run => {}
             Owner::Branch(id, index) => {
                 self.inst_mut(id).attempts += frame.attempts;
-                let done = self.turn_done(frame, &end);
+                let is_skipped = frame.results.iter().flatten().all(|step| step.status == Status::Skipped);
+                let mut done = self.turn_done(frame, &end);
+                if is_skipped && done.status == Status::Ok {
+                    done.status = Status::Skipped;
+                }
                 self.branch_closed(id, index, done);
             }
             Owner::Turn(id, index) => {

@@ -157,3 +157,22 @@ async fn a_wait_that_is_over_when_it_is_stopped_is_no_contradiction() {
     }
     assert_eq!(world.resume(text).await.status, RunStatus::Failed);
 }
+
+/// Naive: what the pipeline returns is made of steps that were not to run.
+#[tokio::test(start_paused = true)]
+async fn a_run_until_a_step_returns_what_there_is() {
+    let text = "workflow:
+  name: t
+  steps:
+    - {name: a, type: work, value: 1}
+    - {name: none, type: work, condition: 'false'}
+    - {name: b, type: work, value: 2}
+  outputs: {sum: '{{ steps.a + steps.b }}'}
+";
+    for (until, outputs) in [("a", json!({"a": 1})), ("none", json!({"a": 1})), ("b", json!({"sum": 3}))] {
+        let world = World::default();
+        let report = world.run_as(text, |setup| setup.until = Some(until.to_owned())).await;
+        assert_eq!(report.outputs.json(), &outputs, "until {until}: {:?}", report.error);
+        assert_eq!(report.status, RunStatus::Ok);
+    }
+}

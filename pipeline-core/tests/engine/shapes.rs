@@ -88,10 +88,10 @@ fn one_file_may_be_written_by_many_but_not_at_once() {
     }
 }
 
-/// Naive: a branch that failed has a value, counts as done, or has its text among the others.
+/// Naive: a branch that failed or was left out has a value, counts as done, or has its text among the others.
 #[test]
 fn the_value_of_a_fan_out_has_every_branch_with_its_status() {
-    let branches = "{name: a, type: work}, {name: b, type: work}, {name: c, type: work}";
+    let branches = "{name: a, type: work}, {name: b, type: work}, {name: c, type: work}, {name: d, type: work, condition: false}";
     let form =
         format!("name: p, type: parallel, on_failure: collect, continue_on_error: true, steps: [{branches}]");
     let mut hand = Hand::new("", &[&form]);
@@ -99,6 +99,7 @@ fn the_value_of_a_fan_out_has_every_branch_with_its_status() {
     hand.fails("p/a#1", ErrorKind::Server);
     hand.ok("p/b#1");
     hand.ends("p/c#1", AttemptEnd::ok(json!({"text": "long", "n": 1})));
+    hand.settles("p/d#1");
     let why = json!({"kind": "server", "message": "scripted", "path": "p/a"});
     let expected = json!({
         "results": {"b": "p/b#1", "c": {"text": "long", "n": 1}},
@@ -106,6 +107,7 @@ fn the_value_of_a_fan_out_has_every_branch_with_its_status() {
             {"id": "a", "index": 0, "status": "failed", "value": null, "error": why},
             {"id": "b", "index": 1, "status": "ok", "value": "p/b#1", "error": null},
             {"id": "c", "index": 2, "status": "ok", "value": {"text": "long", "n": 1}, "error": null},
+            {"id": "d", "index": 3, "status": "skipped", "value": null, "error": null},
         ],
         "succeeded": 2, "failed": 1,
         "combined_text": "=== b ===\np/b#1\n\n=== c ===\nlong",
