@@ -104,10 +104,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(args: &[String]) -> Result<Task> {
-    let mut rest = args.iter().map(String::as_str);
-    let Some(name) = rest.next() else { bail!("no task given\n\n{USAGE}") };
-    let mut task = match name {
+/// A task as it is without further words.
+fn named(name: &str) -> Result<Task> {
+    Ok(match name {
         "help" | "--help" | "-h" => Task::Help,
         "stages" => Task::Stages,
         "ci" => Task::Ci(ci::Options::default()),
@@ -126,7 +125,13 @@ fn parse(args: &[String]) -> Result<Task> {
         "models" => Task::Models,
         "fuzz" => Task::Fuzz(fuzz::Options::default()),
         other => bail!("there is no task `{other}`\n\n{USAGE}"),
-    };
+    })
+}
+
+fn parse(args: &[String]) -> Result<Task> {
+    let mut rest = args.iter().map(String::as_str);
+    let Some(name) = rest.next() else { bail!("no task given\n\n{USAGE}") };
+    let mut task = named(name)?;
     while let Some(arg) = rest.next() {
         match (&mut task, arg) {
             (Task::Reliability(options), "--quick") => options.full = false,

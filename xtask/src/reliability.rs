@@ -100,7 +100,8 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Verdict> {
     let controlled = planted.and_then(|planted| control(repo, &planted, &mut rows, options.seed));
     build(repo, WORKSPACE)?;
     controlled?;
-    finish(repo, options, &rows)
+    keep(repo, options, &rows)?;
+    finish(&rows)
 }
 
 /// Does the work on all items, two at a time: most tests wait for processes and disks.
@@ -299,8 +300,8 @@ fn bound(told: &Value) -> Option<f64> {
     (failures == 0.0 && trials > 0.0).then(|| 3.0 / trials)
 }
 
-/// Writes the figures and says what is wrong.
-fn finish(repo: &Repo, options: &Options, rows: &[Row]) -> Result<Verdict> {
+/// Writes the figures where they are looked for.
+fn keep(repo: &Repo, options: &Options, rows: &[Row]) -> Result<()> {
     let commit = repo.output("git", &["rev-parse", "--short", "HEAD"])?.trim().to_owned();
     let mode = if options.full { "full" } else { "quick" };
     let tests: Vec<Value> = rows
@@ -319,6 +320,11 @@ fn finish(repo: &Repo, options: &Options, rows: &[Row]) -> Result<Verdict> {
             if kept.exists() { serde_json::from_str(&fs::read_to_string(&kept)?)? } else { Value::Null };
         write(&kept, &merged(&earlier, &tests))?;
     }
+    Ok(())
+}
+
+/// Shows the figures and says what is wrong.
+fn finish(rows: &[Row]) -> Result<Verdict> {
     let mut table = vec![row(["test", "trials", "failures", "95 % bound", "control", "time"])];
     let mut problems = Vec::new();
     let mut skipped = Vec::new();
