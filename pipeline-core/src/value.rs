@@ -182,6 +182,11 @@ impl Data {
         self.0.shape.shaped(self.plain_template())
     }
 
+    /// How the step ended whose value this is, if it was let end so: what failed has its status in its value.
+    pub(crate) fn status(&self) -> Option<&'static str> {
+        self.0.shape.status()
+    }
+
     /// The same, without the look-ups that the values of steps have.
     fn plain_template(&self) -> minijinja::Value {
         let make = || match &self.0.form {

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use minijinja::{Environment, ErrorKind, Expression, UndefinedBehavior};
 
-use crate::expr::functions::support::{self, Located, NOW, map_value, printed, to_json};
+use crate::expr::functions::support::{self, ENDED, Located, NOW, map_value, printed, to_json};
 use crate::expr::parse::Parser;
 use crate::expr::script::MARKS;
 use crate::expr::statement::{end_of, shifted, template};
@@ -407,6 +407,12 @@ fn context(reads: &[Read], names: &dyn Names) -> minijinja::Value {
         };
         roots.push((&read.root, value));
     }
+    let asked = reads.iter().filter(|r| r.root == "steps" && r.path.get(1).is_some_and(|f| f == "status"));
+    let ended = asked.filter_map(|read| {
+        let name = read.field.as_deref()?;
+        Some((name, minijinja::Value::from(names.get("steps", Some(name))?.status()?)))
+    });
+    roots.push((ENDED, map_value(ended)));
     roots.push((NOW, minijinja::Value::from(names.now().0)));
     map_value(roots)
 }

@@ -497,12 +497,12 @@ impl Writer<'_, '_> {
         here: &Range<usize>,
         guarded: bool,
     ) -> Result<(), ExprError> {
-        // `steps.x.result` is the primary value, whatever kind of value the step has.
-        let is_primary = under.is_empty()
-            && matches!(&base.kind, Kind::Name(n) if n == "steps")
-            && steps.len() > 1
-            && steps[0].fixed().is_some()
-            && steps[1].fixed() == Some("result");
+        // `steps.x.result` is the primary value and `steps.x.status` how it ended, whatever kind of value the step has.
+        let is_steps = under.is_empty() && matches!(&base.kind, Kind::Name(n) if n == "steps");
+        let of_step = match steps {
+            [name, field, ..] if is_steps => name.fixed().zip(field.fixed()),
+            _ => None,
+        };
         let end = steps.last().map_or(here.end, |s| s.range().end);
         let at = self.at(&(here.start..end.max(here.start)));
         let root = match &base.kind {
@@ -512,12 +512,17 @@ impl Writer<'_, '_> {
         let call = if guarded { format!("_opt({at}, ") } else { format!("_path({at}, '{root}', ") };
         self.put(&call, here);
         let mut rest = steps;
-        if is_primary {
-            self.put(&format!("_primary({call}"), here);
+        let whole = match of_step {
+            Some((_, "result")) => Some(("_primary(".to_owned(), 2)),
+            Some((name, "status")) => Some((format!("_ending({}, ", literal(name)), 1)),
+            _ => None,
+        };
+        if let Some((function, taken)) = whole {
+            self.put(&format!("{function}{call}"), here);
             self.suffixes(base, under, here, guarded)?;
             self.step(&steps[0])?;
             self.put("))", here);
-            rest = &steps[2..];
+            rest = &steps[taken..];
         } else {
             self.suffixes(base, under, here, guarded)?;
         }

@@ -23,6 +23,15 @@ impl Shape {
         }
         minijinja::Value::from_object(StepObject { plain, shape: self })
     }
+
+    /// How a step ended whose value does not say it.
+    pub(super) fn status(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Step | Self::Pipeline => Some("ok"),
+            Self::Degraded => Some("degraded"),
+        }
+    }
 }
 
 /// The value of a step as expressions see it: a field that the object lacks is looked up in `data`, then in the
@@ -60,8 +69,8 @@ impl minijinja::value::Object for StepObject {
             .or_else(|| field(&named(&self.plain, "results")?, key))
             // What failed has its status in its value.
             .or_else(|| {
-                let status = if self.shape == Shape::Degraded { "degraded" } else { "ok" };
-                (key.as_str() == Some("status")).then(|| minijinja::Value::from(status))
+                let status = self.shape.status().filter(|_| key.as_str() == Some("status"))?;
+                Some(minijinja::Value::from(status))
             })
     }
 

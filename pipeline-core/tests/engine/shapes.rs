@@ -38,17 +38,22 @@ async fn attempts_of_all_leaves_are_counted_through_every_form() {
 /// Naive: whatever let the run go on is `ok`.
 #[tokio::test(start_paused = true)]
 async fn later_steps_read_how_a_step_ended() {
-    let text = "workflow:
+    let text = r#"workflow:
   name: t
   steps:
     - {name: good, type: work, value: {b: 2}}
     - {name: stood, type: work, fail_times: 1, on_error: {a: 1}}
     - {name: bad, type: work, fail_times: 1, continue_on_error: true}
     - {name: late, type: work, hang: true, timeout: 1, continue_on_error: true}
-  outputs: {all: '{{ [steps.good.status, steps.stood.status, steps.bad.status, steps.late.status] }}', a: '{{ steps.stood.a }}', why: '{{ steps.bad.error }}'}
-";
+    - {name: a number, type: work, value: 5}
+    - {name: list, type: work, fail_times: 1, on_error: [1, 2]}
+    - {name: nothing, type: work, value: null}
+    - {name: left, type: work, condition: false}
+  outputs: {plain: '{{ steps["a number"].status }} {{ steps.list.status }} {{ steps.nothing.status | upper }} {{ steps["a number"] + 1 }}', left: '{{ steps.left.status | default("none") }}', among: '{{ filter([1, 2], "steps.list.status == ''degraded''") }}', all: '{{ [steps.good.status, steps.stood.status, steps.bad.status, steps.late.status] }}', a: '{{ steps.stood.a }}', why: '{{ steps.bad.error }}'}
+"#;
     let report = World::default().run(text).await;
     let expected = json!({
+        "plain": "ok degraded OK 6", "left": "none", "among": [1, 2],
         "all": ["ok", "degraded", "failed", "timed_out"],
         "a": 1, "why": {"kind": "server", "message": "scripted failure"},
     });

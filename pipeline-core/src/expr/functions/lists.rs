@@ -3,7 +3,7 @@
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
-use super::support::{ROW, entries, items, map_value, pay, pay_items, printed, shown, wrong};
+use super::support::{ENDED, NOW, ROW, entries, items, map_value, pay, pay_items, printed, shown, wrong};
 use crate::expr::{Expr, NAMESPACES};
 
 /// Longest `range`.
@@ -124,9 +124,8 @@ fn each(state: &State, engine: Engine, list: &Value, text: &str) -> Result<Vec<(
     let mut all = Vec::new();
     for item in items(list)? {
         let mut names: Vec<(&str, Value)> = vec![(ROW, Value::from(true))];
-        if let Some(now) = state.lookup(super::support::NOW) {
-            names.push((super::support::NOW, now));
-        }
+        let around = [NOW, ENDED].into_iter().filter_map(|name| Some((name, state.lookup(name)?)));
+        names.extend(around);
         for read in &reads {
             let field = item.get_attr(&read.root).ok().filter(|f| !f.is_undefined());
             let own = || (read.root == "item").then(|| item.clone());

@@ -3,7 +3,7 @@
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, State, Value};
 
-use super::support::{absent, in_row, kind_of, located, number, wrong};
+use super::support::{ENDED, absent, in_row, kind_of, located, map_value, number, wrong};
 use crate::diagnostic::closest;
 use crate::expr::NAMESPACES;
 
@@ -19,6 +19,7 @@ pub(super) fn install(env: &mut Environment<'static>) {
         }
     });
     env.add_function("_opt", |_: u64, root: &Value, path: Rest<Value>| optional(root, &path));
+    env.add_function("_ending", |state: &State, name: &str, value: Value| ending(state, name, value));
     env.add_function("_primary", |value: &Value| primary(value));
     env.add_function("_divisor", |at: u64, value: Value| match number(&value) {
         Ok(0.0) => Err(located(wrong("division by zero"), at, None)),
@@ -107,4 +108,13 @@ fn primary(value: &Value) -> Value {
     } else {
         value.clone()
     }
+}
+
+/// What has the `status` of a step: its value where that is a map, else a map of how it ended.
+fn ending(state: &State, name: &str, value: Value) -> Value {
+    if value.kind() == ValueKind::Map {
+        return value;
+    }
+    let ended = state.lookup(ENDED).and_then(|all| all.get_attr(name).ok()).filter(|s| !s.is_undefined());
+    ended.map_or(value, |status| map_value([("status", status)]))
 }
