@@ -12,7 +12,7 @@ pub(in crate::expr) const ROW: &str = "_row";
 /// Name under which the time of evaluation is handed in.
 pub(in crate::expr) const NOW: &str = "_now";
 
-/// Name under which the ends of steps are whose values are no maps, and cannot say it.
+/// Name under which it is handed in how the steps ended whose `status` is read.
 pub(in crate::expr) const ENDED: &str = "_ended";
 
 /// Deepest nesting of a value that an expression may give: what stores and reads values takes 128.
