@@ -95,8 +95,9 @@ pub(super) async fn anew(
             edited(app, args, &plan, &kept, state_dir, manifest, sources, records)?
         }
     };
+    let stays = fork::told(heir.stays, &heir.facts);
     fork::begin(store, &heir.manifest, &heir.sources, heir.facts).await?;
-    fork::tell(app, &heir.manifest.run_id, id, heir.stays);
+    fork::tell(app, &heir.manifest.run_id, id, &stays);
     if !matches!(opened.stored.records.last().map(|r| &r.fact), Some(Fact::RunEnded { .. })) {
         let why = format!("run {} goes on in its place", heir.manifest.run_id);
         keep::end_for_good(&opened.stored.records, &mut *opened.log, &why).await?;

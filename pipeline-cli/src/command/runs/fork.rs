@@ -59,8 +59,9 @@ pub(super) async fn fork(place: &Place<'_>, args: &Fork) -> Result<Exit, Failure
         ..old.clone()
     };
     let taken = take_over(&stored.records, &manifest, &again, &values);
+    let stays = told(stays(&plan, &again), &taken);
     begin(place.store, &manifest, &stored.sources, taken).await?;
-    tell(app, &manifest.run_id, &old.run_id, stays(&plan, &again));
+    tell(app, &manifest.run_id, &old.run_id, &stays);
     let going = Resume {
         run: Some(manifest.run_id),
         mock: args.mock.clone(),
@@ -87,10 +88,25 @@ pub(in crate::command) async fn begin(
     log.flush().await
 }
 
-/// Tells which steps a new run takes over.
-pub(in crate::command) fn tell(app: &App, new: &str, old: &str, stays: Vec<String>) {
-    let stays = if stays.is_empty() { "nothing".to_owned() } else { stays.join(", ") };
+/// Tells what a new run takes over.
+pub(in crate::command) fn tell(app: &App, new: &str, old: &str, stays: &str) {
     app.console.note(&format!("run {new} takes over from {old}: {stays}"));
+}
+
+/// What is taken over in words: steps as a whole, and what was done of others.
+pub(in crate::command) fn told(mut stays: Vec<String>, facts: &[(Timestamp, u64, Fact)]) -> String {
+    let is_of_others =
+        |path: &StepPath| !stays.iter().any(|step| path.is_within(&StepPath::from(step.as_str())));
+    let others = facts
+        .iter()
+        .filter(|(_, _, fact)| matches!(fact, Fact::AttemptEnded { path, .. } if is_of_others(path)));
+    match others.count() {
+        0 if stays.is_empty() => return "nothing".to_owned(),
+        0 => {}
+        1 => stays.push("1 ended attempt of another".to_owned()),
+        more => stays.push(format!("{more} ended attempts of others")),
+    }
+    stays.join(", ")
 }
 
 /// Names of the top-level steps that do not run again.
