@@ -19,6 +19,9 @@ const LOCK: &str = "run.lock";
 /// How often to look again at a lock, or at an owner's number that is just being written.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(2);
+/// How often to try again where no living process is named, 0.2 s each: the lock of one that was killed lives on in a program
+/// that it was just starting, until that has begun. On a busy machine this can take a while.
+const ROUNDS: u32 = 25;
 
 /// Ownership of a run, until dropped.
 pub(crate) struct RunLock {
@@ -35,20 +38,35 @@ impl RunLock {
             io::ErrorKind::NotFound => StoreError::Unknown { run: run.to_owned() },
             _ => disk::directory_error(&path, &error),
         })?;
+        for _ in 0..ROUNDS {
+            file = match Self::look(file, &path).await? {
+                Ok(locked) => return Self::take(locked, path),
+                Err(file) => file,
+            };
+            let pid = owner(&path).await;
+            if pid != 0 {
+                return Err(StoreError::Held { run: run.to_owned(), pid });
+            }
+        }
+        Err(StoreError::Held { run: run.to_owned(), pid: 0 })
+    }
+
+    /// Takes the lock, or gives the file back because somebody owns it.
+    async fn look(mut file: File, path: &Path) -> Result<Result<Locked, File>, StoreError> {
         for _ in 0..TRIES {
             file = match Locked::alone(file) {
-                Ok(locked) => return Self::take(locked, path),
+                Ok(locked) => return Ok(Ok(locked)),
                 Err((file, TryLockError::WouldBlock)) => file,
-                Err((_, TryLockError::Error(error))) => return Err(disk::directory_error(&path, &error)),
+                Err((_, TryLockError::Error(error))) => return Err(disk::directory_error(path, &error)),
             };
             match file.try_lock_shared() {
-                Ok(()) => file.unlock().map_err(|error| disk::directory_error(&path, &error))?,
+                Ok(()) => file.unlock().map_err(|error| disk::directory_error(path, &error))?,
                 Err(TryLockError::WouldBlock) => break,
-                Err(TryLockError::Error(error)) => return Err(disk::directory_error(&path, &error)),
+                Err(TryLockError::Error(error)) => return Err(disk::directory_error(path, &error)),
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Err(StoreError::Held { run: run.to_owned(), pid: owner(&path).await })
+        Ok(Err(file))
     }
 
     /// Takes the run in `dir` if that can be done at once.
@@ -201,6 +219,21 @@ mod tests {
             "and its end takes nothing away from the next owner"
         );
         drop(lock);
+    }
+
+    /// Naive: whoever comes while a killed owner's last program is still being started is refused, and told of process 0.
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_that_outlives_its_killed_owner_for_a_second_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = open(&dir.path().join(LOCK)).unwrap();
+        copy.lock().unwrap();
+        std::fs::write(dir.path().join(LOCK), format!("{} 1\n", u32::MAX)).unwrap();
+        let begins = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(copy);
+        };
+        let (lock, ()) = tokio::join!(RunLock::acquire("r", dir.path()), begins);
+        assert_eq!(lock.unwrap().epoch(), 2);
     }
 
     #[tokio::test]
