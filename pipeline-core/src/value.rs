@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use part::{Name, Part};
-use shape::Shape;
+pub(crate) use shape::Shape;
 
 /// A JSON value as a step produces and consumes it.
 pub use serde_json::Value;
@@ -76,7 +76,13 @@ impl Data {
         self.shaped(Shape::Degraded)
     }
 
-    fn shaped(self, shape: Shape) -> Self {
+    /// How expressions read it.
+    pub(crate) fn shape(&self) -> Shape {
+        self.0.shape
+    }
+
+    /// The same value, read in another way.
+    pub(crate) fn shaped(self, shape: Shape) -> Self {
         match Arc::try_unwrap(self.0) {
             Ok(inner) => Self::make(inner.form, shape),
             Err(shared) => Self::make(Form::Parts(Part::Shared(Self(shared)), OnceLock::new()), shape),

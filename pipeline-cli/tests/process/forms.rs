@@ -132,7 +132,18 @@ fn the_status_of_a_step_can_be_read() {
     - {name: instead, type: test_echo, fail: true, on_error: {y: 2}}
     - {name: bare, type: claude_robust, prompt: x, fallback_action: emergency_response}
     - {name: short, type: claude_robust, prompt: x, retry: {max_attempts: 1, fallback_action: emergency_response}}
-  outputs: {all: '{{ [steps.good.status, steps.bad.status, steps.instead.status, steps.bare.status, steps.short.status] }}'}
+    - {name: number, type: test_echo, value: 7}
+    - {name: whole, type: test_echo, value: {data: {limit: 2}}}
+    - name: rows
+      type: data_transform
+      input_source: '{{ [{\"id\": 1}, {\"id\": 2}] }}'
+      operations:
+        - {operation: filter, condition: \"steps.number.status == 'ok' and steps.instead.status == 'degraded'\"}
+        - {operation: filter, condition: \"id == steps.whole.limit and id == steps.whole.result.limit\"}
+        - {operation: filter, condition: \"steps['number'] == 7 and steps.number.result == 7\"}
+  outputs:
+    all: '{{ [steps.good.status, steps.bad.status, steps.instead.status, steps.bare.status, steps.short.status] }}'
+    rows: '{{ steps.rows.rows }}'
 ";
     scratch.write("status.yaml", text);
     let rules = json!({"rules": [{"error": {"kind": "server", "message": "down"}}]});
@@ -140,4 +151,5 @@ fn the_status_of_a_step_can_be_read() {
     let ended = scratch.run(&["run", "status.yaml", "--mock-rules", "rules.json", "--json"]);
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
     assert_eq!(ended.json()["outputs"]["all"], json!(["ok", "failed", "degraded", "degraded", "degraded"]));
+    assert_eq!(ended.json()["outputs"]["rows"], json!([{"id": 2}]));
 }

@@ -3,12 +3,14 @@
 //! Owns [`RowExpr`]: names are the row's fields first, then `item` (the row), then the names of the pipeline's scope that were
 //! bound when the step started. A field that a row lacks never passes a comparison.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use crate::expr::functions::support::{ROW, map_value, to_json};
+use crate::expr::functions::support::{ENDED, ROW, map_value, to_json};
 use crate::expr::{Expr, ExprError, NAMESPACES, Names, Read, Words};
-use crate::value::{Data, Value};
+use crate::value::{Data, Shape, Value};
 
 /// An expression over the fields of a row.
 #[derive(Debug, Clone)]
@@ -47,8 +49,15 @@ impl RowExpr {
     /// The expression with the names of the scope that it reads, as the step gets it.
     pub(super) fn bind(&self, names: &dyn Names) -> Value {
         let mut bound = serde_json::Map::new();
+        let mut shapes = BTreeMap::new();
         for read in self.scope_reads() {
             let value = names.get(&read.root, read.field.as_deref());
+            if let Some(value) = value.as_ref().filter(|_| read.root == "steps") {
+                match &read.field {
+                    Some(name) => shapes.extend([(name.clone(), value.shape())]),
+                    None => shapes.extend(value.fields().into_iter().map(|(name, v)| (name, v.shape()))),
+                }
+            }
             match (value, &read.field) {
                 (Some(value), Some(field)) => {
                     let object = bound.entry(&read.root).or_insert_with(|| json!({}));
@@ -63,7 +72,27 @@ impl RowExpr {
                 (None, _) => {}
             }
         }
-        json!({ "$row": self.source(), "$names": bound })
+        shapes.retain(|_, shape| *shape != Shape::Plain);
+        if shapes.is_empty() {
+            return json!({ "$row": self.source(), "$names": bound });
+        }
+        json!({ "$row": self.source(), "$names": bound, "$shapes": shapes })
+    }
+
+    /// Takes in what [`bind`](Self::bind) gave: the values of steps are read here as they are anywhere else.
+    fn take(&mut self, names: &serde_json::Map<String, Value>, shapes: &BTreeMap<String, Shape>) {
+        for (root, value) in names {
+            let value = match value {
+                Value::Object(steps) if root == "steps" => map_value(steps.iter().map(|(name, value)| {
+                    let shape = shapes.get(name).copied().unwrap_or(Shape::Plain);
+                    (name.as_str(), Data::new(value.clone()).shaped(shape).template_value())
+                })),
+                value => Data::new(value.clone()).template_value(),
+            };
+            self.bound.push((root.clone(), value));
+        }
+        let ended = shapes.iter().filter_map(|(name, shape)| Some((name.as_str(), shape.status()?.into())));
+        self.bound.push((ENDED.to_owned(), map_value(ended)));
     }
 
     fn context(&self, row: &Value) -> minijinja::Value {
@@ -80,6 +109,9 @@ impl RowExpr {
                 roots.push((&read.root, value));
             }
         }
+        roots.extend(
+            self.bound.iter().find(|(name, _)| name == ENDED).map(|(_, ended)| (ENDED, ended.clone())),
+        );
         roots.push((ROW, minijinja::Value::from(true)));
         map_value(roots)
     }
@@ -119,8 +151,8 @@ impl<'de> Deserialize<'de> for RowExpr {
         };
         let mut row = Self::compile(text, &[]).map_err(serde::de::Error::custom)?;
         if let Some(Value::Object(names)) = value.get("$names") {
-            row.bound =
-                names.iter().map(|(k, v)| (k.clone(), Data::new(v.clone()).template_value())).collect();
+            let shapes = value.get("$shapes").map(BTreeMap::deserialize).transpose();
+            row.take(names, &shapes.map_err(serde::de::Error::custom)?.unwrap_or_default());
         }
         Ok(row)
     }

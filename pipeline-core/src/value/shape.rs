@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 /// How a field that a value lacks is looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Shape {
     /// Not at all.
     Plain,
     /// As in the value of a step.
@@ -25,7 +26,7 @@ impl Shape {
     }
 
     /// How a step ended whose value does not say it.
-    pub(super) fn status(self) -> Option<&'static str> {
+    pub(crate) fn status(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
             Self::Step | Self::Pipeline => Some("ok"),
