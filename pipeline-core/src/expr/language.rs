@@ -381,6 +381,7 @@ fn single(text: &str) -> Option<(&str, usize)> {
 /// The few values that an expression reads.
 fn context(reads: &[Read], names: &dyn Names) -> minijinja::Value {
     let mut roots: Vec<(&str, minijinja::Value)> = Vec::new();
+    let mut ended: Vec<(String, &'static str)> = Vec::new();
     for read in reads {
         if roots.iter().any(|(root, _)| *root == read.root) {
             continue;
@@ -401,6 +402,14 @@ fn context(reads: &[Read], names: &dyn Names) -> minijinja::Value {
             map_value(fields)
         } else {
             match names.get(&read.root, None) {
+                // What a step gave is read as that, however its name is found.
+                Some(all) if read.root == "steps" => {
+                    let steps = all.fields();
+                    ended.extend(
+                        steps.iter().filter_map(|(name, value)| Some((name.clone(), value.status()?))),
+                    );
+                    map_value(steps.iter().map(|(name, value)| (name.as_str(), value.template_value())))
+                }
                 Some(value) => value.template_value(),
                 None => continue,
             }
@@ -408,10 +417,11 @@ fn context(reads: &[Read], names: &dyn Names) -> minijinja::Value {
         roots.push((&read.root, value));
     }
     let asked = reads.iter().filter(|r| r.root == "steps" && r.path.get(1).is_some_and(|f| f == "status"));
-    let ended = asked.filter_map(|read| {
+    ended.extend(asked.filter_map(|read| {
         let name = read.field.as_deref()?;
-        Some((name, minijinja::Value::from(names.get("steps", Some(name))?.status()?)))
-    });
+        Some((name.to_owned(), names.get("steps", Some(name))?.status()?))
+    }));
+    let ended = ended.iter().map(|(name, how)| (name.as_str(), minijinja::Value::from(*how)));
     roots.push((ENDED, map_value(ended)));
     roots.push((NOW, minijinja::Value::from(names.now().0)));
     map_value(roots)

@@ -500,7 +500,7 @@ impl Writer<'_, '_> {
         // `steps.x.result` is the primary value and `steps.x.status` how it ended, whatever kind of value the step has.
         let is_steps = under.is_empty() && matches!(&base.kind, Kind::Name(n) if n == "steps");
         let of_step = match steps {
-            [name, field, ..] if is_steps => name.fixed().zip(field.fixed()),
+            [_, field, ..] if is_steps => field.fixed(),
             _ => None,
         };
         let end = steps.last().map_or(here.end, |s| s.range().end);
@@ -513,15 +513,19 @@ impl Writer<'_, '_> {
         self.put(&call, here);
         let mut rest = steps;
         let whole = match of_step {
-            Some((_, "result")) => Some(("_primary(".to_owned(), 2)),
-            Some((name, "status")) => Some((format!("_ending({}, ", literal(name)), 1)),
+            Some("result") => Some(("_primary", 2)),
+            Some("status") => Some(("_ending", 1)),
             _ => None,
         };
         if let Some((function, taken)) = whole {
-            self.put(&format!("{function}{call}"), here);
+            self.put(&format!("{function}({call}"), here);
             self.suffixes(base, under, here, guarded)?;
             self.step(&steps[0])?;
-            self.put("))", here);
+            self.put(")", here);
+            if function == "_ending" {
+                self.step(&steps[0])?;
+            }
+            self.put(")", here);
             rest = &steps[taken..];
         } else {
             self.suffixes(base, under, here, guarded)?;

@@ -2,6 +2,8 @@
 //!
 //! Scopes are parent chains: a lookup walks outwards and copies nothing.
 
+use std::collections::HashSet;
+
 use serde_json::json;
 
 use crate::clock::Timestamp;
@@ -9,7 +11,7 @@ use crate::expr::{Expr, ExprError, Names};
 use crate::plan::Condition;
 use crate::schedule::Schedule;
 use crate::schedule::state::{Frame, FrameId, InstId, Owner, StepState, Turn};
-use crate::value::{Data, Value};
+use crate::value::{Data, Name, Part, Value};
 
 /// The names that are visible from a frame.
 pub(super) struct View<'a> {
@@ -43,18 +45,27 @@ impl View<'_> {
         })
     }
 
+    /// What [`step`](Self::step) would find, of every name.
     fn all_steps(&self) -> Data {
-        let mut all = serde_json::Map::new();
+        let mut all: Vec<(Name, Part)> = Vec::new();
+        let mut seen = HashSet::new();
+        if let Some(StepState::While(state)) = self.looping.map(|i| &self.schedule.inst(i).state) {
+            for (name, value) in &state.last {
+                seen.insert(&**name);
+                all.push((Name::clone(name), Part::from(value.clone())));
+            }
+        }
         for frame in self.frames() {
             let block = self.schedule.plan.block(frame.block);
             for (position, done) in frame.results.iter().enumerate() {
                 let name = &self.schedule.plan.step(block.steps[position]).name;
-                if let Some(done) = done.as_ref().filter(|_| !all.contains_key(&**name)) {
-                    all.insert(name.to_string(), done.value.json().clone());
+                let done = done.as_ref().filter(|done| done.status != crate::fact::Status::Skipped);
+                if let Some(done) = done.filter(|_| seen.insert(&**name)) {
+                    all.push((Name::clone(name), Part::from(done.value.clone())));
                 }
             }
         }
-        Data::new(Value::Object(all))
+        Data::of_parts(Part::map(all))
     }
 
     fn variable(&self, name: &str) -> Option<Data> {

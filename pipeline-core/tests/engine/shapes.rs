@@ -60,6 +60,34 @@ async fn later_steps_read_how_a_step_ended() {
     assert_eq!(report.outputs.json(), &expected, "{:?}", report.error);
 }
 
+/// Naive: all steps at once are plain JSON, in which `result` and the fields of `data` are not found.
+#[tokio::test(start_paused = true)]
+async fn a_step_whose_name_is_computed_is_read_like_one_that_is_named() {
+    let text = r#"workflow:
+  name: t
+  steps:
+    - {name: ask, type: work, value: {text: hi, data: {limit: 2}}}
+    - {name: num, type: work, value: 7}
+    - {name: instead, type: work, fail_times: 1, on_error: {a: 1}}
+    - {name: left, type: work, value: 1, condition: false}
+    - name: again
+      type: while_loop
+      condition: "steps['ask' ~ ''].limit == 2 and (turn.index == 0 or steps[['body'] | first].status == 'ok') and turn.index < 2"
+      max_iterations: 5
+      steps: [{name: body, type: work, value: {n: 1}}]
+  outputs:
+    named: '{{ [steps.ask.limit, steps.ask.result, steps.num.result, steps.num.status, steps.instead.status] }}'
+    computed: "{{ [steps['ask' ~ ''].limit, steps['ask' ~ ''].result, steps['num' ~ ''].result, steps['num' ~ ''].status, steps['instead' ~ ''].status] }}"
+    mixed: "{{ [steps['num' ~ ''], steps.ask.result] }}"
+    left: "{{ steps['left' ~ ''].status | default('none') }}"
+    turns: '{{ steps.again.iterations }}'
+"#;
+    let report = World::default().run(text).await;
+    let all = json!([2, {"limit": 2}, 7, "ok", "degraded"]);
+    let expected = json!({"named": all, "computed": all, "mixed": [7, {"limit": 2}], "left": "none", "turns": 2});
+    assert_eq!(report.outputs.json(), &expected, "{:?}", report.error);
+}
+
 /// Naive: a name counts as taken by whoever wrote it, at whatever time.
 #[test]
 fn one_file_may_be_written_by_many_but_not_at_once() {

@@ -19,7 +19,7 @@ pub(super) fn install(env: &mut Environment<'static>) {
         }
     });
     env.add_function("_opt", |_: u64, root: &Value, path: Rest<Value>| optional(root, &path));
-    env.add_function("_ending", |state: &State, name: &str, value: Value| ending(state, name, value));
+    env.add_function("_ending", |state: &State, value: Value, name: Value| ending(state, value, &name));
     env.add_function("_primary", |value: &Value| primary(value));
     env.add_function("_divisor", |at: u64, value: Value| match number(&value) {
         Ok(0.0) => Err(located(wrong("division by zero"), at, None)),
@@ -111,10 +111,10 @@ fn primary(value: &Value) -> Value {
 }
 
 /// What has the `status` of a step: its value where that is a map, else a map of how it ended.
-fn ending(state: &State, name: &str, value: Value) -> Value {
+fn ending(state: &State, value: Value, name: &Value) -> Value {
     if value.kind() == ValueKind::Map {
         return value;
     }
-    let ended = state.lookup(ENDED).and_then(|all| all.get_attr(name).ok()).filter(|s| !s.is_undefined());
+    let ended = state.lookup(ENDED).and_then(|all| all.get_item(name).ok()).filter(|s| !s.is_undefined());
     ended.map_or(value, |status| map_value([("status", status)]))
 }
