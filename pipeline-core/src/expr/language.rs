@@ -416,10 +416,13 @@ fn context(reads: &[Read], names: &dyn Names) -> minijinja::Value {
         };
         roots.push((&read.root, value));
     }
-    let asked = reads.iter().filter(|r| r.root == "steps" && r.path.get(1).is_some_and(|f| f == "status"));
-    ended.extend(asked.filter_map(|read| {
-        let name = read.field.as_deref()?;
-        Some((name.to_owned(), names.get("steps", Some(name))?.status()?))
+    ended.extend(reads.iter().filter_map(|read| {
+        let is_steps = read.root == "steps";
+        let field = read.path.get(usize::from(is_steps))?;
+        let asked = matches!(field.as_str(), "result" | "status");
+        let name = if is_steps { &read.path[0] } else { &read.root };
+        let value = asked.then(|| names.get(&read.root, is_steps.then_some(name)))??;
+        Some((name.clone(), value.status()?))
     }));
     let ended = ended.iter().map(|(name, how)| (name.as_str(), minijinja::Value::from(*how)));
     roots.push((ENDED, map_value(ended)));

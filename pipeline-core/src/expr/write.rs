@@ -527,6 +527,8 @@ impl Writer<'_, '_> {
             }
             self.put(")", here);
             rest = &steps[taken..];
+        } else if self.may_be_bare_step(root) && matches!(steps[0].fixed(), Some("result" | "status")) {
+            self.put(&format!("_ending({root}, {})", literal(root)), here);
         } else {
             self.suffixes(base, under, here, guarded)?;
         }
@@ -535,6 +537,12 @@ impl Writer<'_, '_> {
         }
         self.put(")", here);
         Ok(())
+    }
+
+    /// Whether a name may be that of a step, without `steps.` before it.
+    fn may_be_bare_step(&self, name: &str) -> bool {
+        let is_free = || (self.around.binding)(name) == Binding::Free && !self.around.is_row;
+        !name.is_empty() && !NAMESPACES.contains(&name) && is_free()
     }
 
     fn step(&mut self, step: &Suffix<'_>) -> Result<(), ExprError> {

@@ -79,12 +79,13 @@ async fn a_step_whose_name_is_computed_is_read_like_one_that_is_named() {
     named: '{{ [steps.ask.limit, steps.ask.result, steps.num.result, steps.num.status, steps.instead.status] }}'
     computed: "{{ [steps['ask' ~ ''].limit, steps['ask' ~ ''].result, steps['num' ~ ''].result, steps['num' ~ ''].status, steps['instead' ~ ''].status] }}"
     mixed: "{{ [steps['num' ~ ''], steps.ask.result] }}"
-    left: "{{ steps['left' ~ ''].status | default('none') }}"
+    bare: '{{ [ask.limit, ask.result, num.result, num.status, instead.status] }}'
+    left: "{{ steps['left' ~ ''].status | default('none') }} {{ left.status | default('none') }}"
     turns: '{{ steps.again.iterations }}'
 "#;
     let report = World::default().run(text).await;
     let all = json!([2, {"limit": 2}, 7, "ok", "degraded"]);
-    let expected = json!({"named": all, "computed": all, "mixed": [7, {"limit": 2}], "left": "none", "turns": 2});
+    let expected = json!({"named": all, "computed": all, "bare": all, "mixed": [7, {"limit": 2}], "left": "none none", "turns": 2});
     assert_eq!(report.outputs.json(), &expected, "{:?}", report.error);
 }
 

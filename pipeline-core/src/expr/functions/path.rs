@@ -110,11 +110,14 @@ fn primary(value: &Value) -> Value {
     }
 }
 
-/// What has the `status` of a step: its value where that is a map, else a map of how it ended.
+/// What has the `status` of a step: its value where that is a map, else a map of how it ended and of the value.
 fn ending(state: &State, value: Value, name: &Value) -> Value {
     if value.kind() == ValueKind::Map {
         return value;
     }
     let ended = state.lookup(ENDED).and_then(|all| all.get_item(name).ok()).filter(|s| !s.is_undefined());
-    ended.map_or(value, |status| map_value([("status", status)]))
+    match ended {
+        Some(status) => map_value([("status", status), ("result", value)]),
+        None => value,
+    }
 }
