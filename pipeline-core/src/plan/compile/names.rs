@@ -291,21 +291,20 @@ impl Compiler<'_> {
         if self.scope.steps.contains(name) {
             return self.unseen_step(name, span, place);
         }
-        // `stpes.a` is a slip, not an input.
-        let is_slip = has_field && closest(name, NAMESPACES).is_some();
-        if !self.scope.declares_inputs && !is_slip {
-            let is_item = |i: &Option<String>| i.as_deref().unwrap_or("item") == name;
-            let help = place
-                .loops
-                .iter()
-                .any(is_item)
-                .then(|| format!("the current item of the loop is `loop.{name}`"));
-            return self.imply(name, span, help);
-        }
         let mut known: Vec<String> = self.scope.inputs.iter().map(|i| i.name.clone()).collect();
         known.extend(self.scope.state.iter().cloned());
         known.extend(self.seen(place));
         known.extend(owned(&NAMESPACES));
+        // `stpes.a` is a slip, not an input.
+        let is_slip = has_field && closest(name, NAMESPACES).is_some();
+        if !self.scope.declares_inputs && !is_slip {
+            let is_item = |i: &Option<String>| i.as_deref().unwrap_or("item") == name;
+            let item = place.loops.iter().any(is_item);
+            let item = item.then(|| format!("the current item of the loop is `loop.{name}`"));
+            let near = closest(name, known.iter().map(String::as_str));
+            let near = near.map(|near| format!("declare it under `inputs`, or did you mean `{near}`?"));
+            return self.imply(name, span, item.or(near));
+        }
         self.unknown("E0201", &format!("`{name}` is not a name that is known here"), name, &known, span);
     }
 
