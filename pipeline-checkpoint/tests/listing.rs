@@ -110,6 +110,19 @@ fn n24_a_hundred_runs_at_once_get_a_hundred_directories() {
     }
 }
 
+/// Naive: the last kilobyte of a journal says how the run ended; the status of a large end stands before it.
+#[tokio::test]
+async fn a_run_whose_end_is_a_large_record_is_listed_as_ended() {
+    let temporary = Temporary::new();
+    let mut log = temporary.create("large", 1).await;
+    let outputs = Data::new(json!("x".repeat(60_000)));
+    write(&mut *log, vec![Fact::RunEnded { status: RunStatus::Ok, outputs, error: None }]).await;
+    drop(log);
+    assert_eq!(fs::read_dir(temporary.file("large", "blobs")).unwrap().count(), 0, "it is in its record");
+    let listed = temporary.store.list().await.unwrap();
+    assert_eq!(listed.iter().map(|run| run.status).collect::<Vec<_>>(), [RunStatus::Ok]);
+}
+
 /// Naive: see whether the directory is there, then make it.
 /// Figure: 20 creators, one id.
 #[test]
