@@ -52,7 +52,7 @@ impl Slot<'_> {
 
     /// Whether it may stay inside its record.
     fn fits_inline(&self) -> bool {
-        self.is_within(INLINE_DEPTH) && self.write_to(Budget(INLINE_BYTES)).is_ok()
+        self.write_to(Budget(INLINE_BYTES)).is_ok() && self.is_within(INLINE_DEPTH)
     }
 
     fn put(self, value: Value) {
@@ -185,6 +185,23 @@ pub(crate) fn is_within(value: &Value, levels: usize) -> bool {
         Value::Array(items) => levels > 0 && items.iter().all(|item| is_within(item, levels - 1)),
         Value::Object(fields) => levels > 0 && fields.values().all(|field| is_within(field, levels - 1)),
         _ => true,
+    }
+}
+
+/// A buffer that stops when it has more than a record without blobs may have.
+pub(crate) struct Inline<'a>(pub(crate) &'a mut Vec<u8>);
+
+impl Write for Inline<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > INLINE_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

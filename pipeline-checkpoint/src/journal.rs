@@ -255,17 +255,16 @@ fn encode(
     Buffers { lines, payload }: &mut Buffers,
     blobs: &mut Vec<(Hash, Vec<u8>)>,
 ) -> Result<u32, String> {
-    let mut put = |record: &Record, blobs: &Names| {
-        payload.clear();
-        serde_json::to_writer(&mut *payload, &EntryRef { record, blobs })
-            .map_err(|error| error.to_string())?;
-        Ok::<_, String>(blob::is_inline(payload))
-    };
-    // Nearly all records are small.
-    if !put(record, &Names::new())? {
+    // Nearly all records are small, and what is large is not written twice.
+    payload.clear();
+    let small = EntryRef { record, blobs: &Names::new() };
+    let is_small = serde_json::to_writer(blob::Inline(payload), &small).is_ok() && blob::is_inline(payload);
+    if !is_small {
         let mut rest = record.clone();
         let names = blob::take_out(&mut rest.fact, blobs)?;
-        put(&rest, &names)?;
+        payload.clear();
+        serde_json::to_writer(&mut *payload, &EntryRef { record: &rest, blobs: &names })
+            .map_err(|error| error.to_string())?;
     }
     line::encode(lines, end.crc, end.seq, epoch, payload).ok_or_else(|| "it is 4 GiB or more".to_owned())
 }
