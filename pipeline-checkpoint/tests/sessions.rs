@@ -59,6 +59,24 @@ async fn n11_a_long_conversation_is_stored_once() {
     assert_eq!(store.read("chat").await.unwrap().unwrap().turns.len(), 100);
 }
 
+/// Naive: the limit is that of reading, and what is around the value comes on top of it.
+#[tokio::test]
+async fn the_deepest_value_of_a_turn_can_be_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+    let store_it = async |levels: usize| {
+        let store = store(dir.path());
+        let mut lease = store.lease("chat").await.unwrap();
+        lease.append(turn(&levels.to_string()), set("deep", nested(levels))).await
+    };
+    store_it(496).await.unwrap();
+    let refused = store_it(497).await.unwrap_err();
+    assert!(refused.message.contains("nested deeper than 496 levels"), "{}", refused.message);
+    let read = store(dir.path()).read("chat").await.unwrap().unwrap();
+    assert_eq!(read.turns.len(), 1);
+    assert_eq!(read.variables["deep"], nested(496));
+}
+
 #[tokio::test]
 async fn only_the_owner_may_read_them() {
     let (dir, _store, path) = with_turns(&["a"]).await;
