@@ -273,6 +273,16 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_given_up_when_it_is_longer_than_an_inline_value() {
+        let mut buffer = Vec::new();
+        let mut record = Inline(&mut buffer);
+        record.write_all("x".repeat(65_535).as_bytes()).unwrap();
+        record.write_all(b"x").unwrap();
+        assert!(record.write_all(b"x").is_err());
+        assert_eq!(buffer.len(), 65_536);
+    }
+
+    #[test]
     fn depth_is_counted_outside_of_strings() {
         assert_eq!(depth_of_text(br#"{"a":["[[[\"[[",[1]]}"#), 3);
         assert_eq!(depth_of_text(br#"{"a":"]]}}",b:[[1]]}"#), 3, "an end in a string ends nothing");
