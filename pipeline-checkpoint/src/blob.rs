@@ -162,11 +162,11 @@ pub(crate) fn write(dir: &Path, hash: Hash, bytes: &[u8]) -> Result<(), StoreErr
     disk::place(&path, bytes).map_err(|error| disk::write_error(&path, &error))
 }
 
-/// Whether no value in a record of this JSON is to be taken out of it.
-pub(crate) fn is_inline(record: &[u8]) -> bool {
+/// Whether the JSON of a record that is no longer than an [`Inline`] one has no value that is to be taken out of it.
+pub(crate) fn is_flat(record: &[u8]) -> bool {
     // Counted by itself, as that is much faster.
-    let brackets = || record.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
-    record.len() <= INLINE_BYTES && (brackets() <= INLINE_DEPTH || depth_of_text(record) <= INLINE_DEPTH)
+    let brackets = record.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    brackets <= INLINE_DEPTH || depth_of_text(record) <= INLINE_DEPTH
 }
 
 /// Whether a value can be read back at all.
@@ -280,6 +280,15 @@ mod tests {
         record.write_all(b"x").unwrap();
         assert!(record.write_all(b"x").is_err());
         assert_eq!(buffer.len(), 65_536);
+    }
+
+    #[test]
+    fn a_record_is_flat_up_to_the_depth_of_an_inline_value() {
+        let text = |value: Value| value.to_string();
+        assert!(is_flat(text(nested(64)).as_bytes()));
+        assert!(!is_flat(text(nested(65)).as_bytes()));
+        assert!(is_flat(text(Value::from(vec![nested(1); 100])).as_bytes()), "brackets side by side");
+        assert!(is_flat(text(Value::from("[".repeat(100))).as_bytes()), "brackets in a text");
     }
 
     #[test]

@@ -258,7 +258,7 @@ fn encode(
     // Nearly all records are small, and what is large is not written twice.
     payload.clear();
     let small = EntryRef { record, blobs: &Names::new() };
-    let is_small = serde_json::to_writer(blob::Inline(payload), &small).is_ok() && blob::is_inline(payload);
+    let is_small = serde_json::to_writer(blob::Inline(payload), &small).is_ok() && blob::is_flat(payload);
     if !is_small {
         let mut rest = record.clone();
         let names = blob::take_out(&mut rest.fact, blobs)?;

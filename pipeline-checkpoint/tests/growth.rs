@@ -9,7 +9,7 @@ use pipeline_core::conformance::store::{effect, manifest};
 use pipeline_core::store::CheckpointStore;
 use serde_json::json;
 
-use crate::support::{Temporary, block_on, child, sources, state_of_child};
+use crate::support::{Temporary, block_on, child, sources, state_of_child, write};
 
 /// Memory in use, in KiB, and open files, of this process; `None` where the system does not tell.
 fn in_use() -> Option<(u64, usize)> {
@@ -58,4 +58,18 @@ async fn append_and_measure(store: &FileStore, dir: &Path) {
         assert_eq!(handles_after, handles);
     }
     assert_eq!(fs::read_dir(dir).unwrap().count(), 5, "no file per record");
+}
+
+/// Naive: what is small stays in its record, and a parser that reads 128 levels refuses it when the run is opened.
+#[tokio::test]
+async fn x15_a_small_value_of_any_depth_is_read_again() {
+    let temporary = Temporary::new();
+    let depths = [1, 63, 64, 65, 100, 126, 127, 128, 129, 300, 511, 512];
+    let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+    let mut log = temporary.create("run", 1).await;
+    let written = write(&mut *log, depths.iter().map(|levels| effect(nested(*levels))).collect()).await;
+    drop(log);
+    assert_eq!(temporary.store.read("run").await.unwrap().records, written);
+    let apart = depths.iter().filter(|levels| **levels > 64).count();
+    assert_eq!(fs::read_dir(temporary.file("run", "blobs")).unwrap().count(), apart);
 }
