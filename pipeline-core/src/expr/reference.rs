@@ -246,7 +246,7 @@ static REFERENCE: &[ReferenceEntry] = &[
         Group::Function,
         &["any"],
         "any(list, 'condition')",
-        "Whether at least one item holds. A field that an item lacks never passes.",
+        "Whether at least one item holds. A field that an item lacks never passes; what `state`, `inputs` and the like lack is an error.",
         ("any([{'age': 3}, {}], 'age > 2')", "true"),
     ),
     entry(

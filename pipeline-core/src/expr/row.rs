@@ -1,7 +1,7 @@
 //! Expressions that a step evaluates itself, once per row.
 //!
 //! Owns [`RowExpr`]: names are the row's fields first, then `item` (the row), then the names of the pipeline's scope that were
-//! bound when the step started. A field that a row lacks never passes a comparison.
+//! bound when the step started. A field that a row lacks never passes a comparison; what the scope lacks is an error.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,10 @@ impl RowExpr {
                 (Some(value), None) => {
                     bound.insert(read.root.clone(), value.into_json());
                 }
-                // A row may have a field of that name: known when it is evaluated.
+                // A row may have a field of that name: whether it is missed is known when it is evaluated.
+                (None, Some(_)) if names.get(&read.root, None).is_some() => {
+                    bound.entry(&read.root).or_insert_with(|| json!({}));
+                }
                 (None, _) => {}
             }
         }
@@ -98,21 +101,24 @@ impl RowExpr {
     fn context(&self, row: &Value) -> minijinja::Value {
         let convert = |value: &Value| minijinja::Value::from(minijinja::value::Serde(value));
         let mut roots: Vec<(&str, minijinja::Value)> = Vec::new();
+        let mut scope: Vec<&str> = Vec::new();
         for read in self.expr.reads() {
             if roots.iter().any(|(name, _)| *name == read.root) {
                 continue;
             }
             let field = row.get(&read.root).map(convert);
-            let bound = || self.bound.iter().find(|(name, _)| *name == read.root).map(|(_, v)| v.clone());
             let item = || (read.root == "item").then(|| convert(row));
-            if let Some(value) = field.or_else(item).or_else(bound) {
+            if let Some(value) = field.or_else(item) {
                 roots.push((&read.root, value));
+            } else if let Some((name, value)) = self.bound.iter().find(|(name, _)| *name == read.root) {
+                roots.push((name, value.clone()));
+                scope.push(name);
             }
         }
         roots.extend(
             self.bound.iter().find(|(name, _)| name == ENDED).map(|(_, ended)| (ENDED, ended.clone())),
         );
-        roots.push((ROW, minijinja::Value::from(true)));
+        roots.push((ROW, scope.into_iter().collect::<minijinja::Value>()));
         map_value(roots)
     }
 

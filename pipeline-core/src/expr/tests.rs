@@ -72,6 +72,42 @@ fn rows_see_their_fields_first_and_the_scope_where_it_is_named() {
     }
 }
 
+/// Naive: whatever is missing in an expression over rows is a field that the row lacks, and never passes.
+#[test]
+fn rows_tell_what_is_missing_in_the_scope() {
+    let row = |text: &str, row: Value| {
+        let bound = Dynamic::Row(RowExpr::compile(text, &[]).unwrap()).render(&scope()).unwrap();
+        serde_json::from_value::<RowExpr>(bound).unwrap().eval(&row).map_err(|e| e.message)
+    };
+    for (text, why) in [
+        ("n > steps['no' ~ 'ne'].result", "`steps.none` has no value here"),
+        ("n > steps.left.result", "`steps.left` has no value here"),
+        ("n > steps.analyze.nothing", "`steps.analyze` has no `nothing`"),
+        ("n > inputs.y", "`inputs.y` has no value here"),
+        ("n > state['z']", "`state.z` has no value here"),
+        ("any([1], 'item > state[\\'z\\']')", "`state.z` has no value here"),
+        ("any([1], 'item > inputs.y')", "`inputs.y` has no value here"),
+    ] {
+        let error = row(text, json!({"n": 1})).unwrap_err();
+        assert!(error.contains(why), "{text}: {error}");
+    }
+    // A row that has it itself, names that no scope has here, and what allows for absence.
+    for (text, fields, expected) in [
+        ("n > inputs.y", json!({"n": 1, "inputs": {"y": 0}}), json!(true)),
+        ("n > inputs.y", json!({"n": 1, "inputs": {}}), json!(false)),
+        ("any([1], 'item > inputs.y')", json!({"inputs": {}}), json!(false)),
+        ("any(people, 'age > loop.least')", json!({"people": [{"age": 1}]}), json!(false)),
+        ("n > loop.least", json!({"n": 1}), json!(false)),
+        ("n > (inputs.y | default(0))", json!({"n": 1}), json!(true)),
+        ("exists(steps.left) or n == 1", json!({"n": 1}), json!(true)),
+        ("n == 1 or n > steps.left.result", json!({"n": 1}), json!(true)),
+    ] {
+        assert_eq!(row(text, fields.clone()), Ok(expected), "{text} over {fields}");
+    }
+    let error = eval("filter(people, \"age > steps.left.result\")").unwrap_err();
+    assert!(error.contains("`steps.left` has no value here"), "{error}");
+}
+
 #[test]
 fn legacy_references() {
     let known = |name: &str| name == "step" || name == "rows";

@@ -200,6 +200,21 @@ async fn a_map_is_entered_by_field_or_refused_with_advice() {
     assert!(error.help.is_some_and(|h| h.contains("orders, users")));
 }
 
+/// Naive: a step that was left out is a field that no row has: nothing is kept, and nothing is told.
+#[tokio::test]
+async fn a_condition_on_a_step_that_gave_nothing_fails() {
+    let steps = "\
+- {name: least, type: test_echo, value: 2, condition: false}
+- {name: t, type: data_transform, input_source: '{{ [{\"n\": 1}, {}, {\"n\": 3}] }}', operations: [{operation: filter, condition: CONDITION}]}";
+    let error = World::new().error(&steps.replace("CONDITION", "n >= steps.least.result")).await;
+    let expected = "operation 1 (filter): row 1: `steps.least` has no value here";
+    assert_eq!(error.message, expected, "{error:?}");
+    assert!(error.help.as_ref().is_some_and(|h| h.contains("default")), "{error:?}");
+    let value =
+        World::new().value(&steps.replace("CONDITION", "n >= (steps.least.result | default(2))")).await;
+    assert_eq!(value, json!({"t": [{"n": 3}], "count": 1}));
+}
+
 #[tokio::test]
 async fn formats() {
     let of = |format: &str| {

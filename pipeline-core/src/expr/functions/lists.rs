@@ -3,7 +3,9 @@
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
-use super::support::{ENDED, NOW, ROW, entries, items, map_value, pay, pay_items, printed, shown, wrong};
+use super::support::{
+    ENDED, NOW, ROW, entries, items, map_value, of_scope, pay, pay_items, printed, shown, wrong,
+};
 use crate::expr::{Expr, NAMESPACES};
 
 /// Longest `range`.
@@ -121,19 +123,24 @@ fn each(state: &State, engine: Engine, list: &Value, text: &str) -> Result<Vec<(
     let code = env
         .compile_expression(&rewritten)
         .map_err(|e| in_text(&e.detail().unwrap_or("it is no expression")))?;
+    let outer = |name: &str| state.lookup(name).filter(|_| NAMESPACES.contains(&name));
     let mut all = Vec::new();
     for item in items(list)? {
-        let mut names: Vec<(&str, Value)> = vec![(ROW, Value::from(true))];
+        let mut names: Vec<(&str, Value)> = Vec::new();
+        let mut scope: Vec<&str> = Vec::new();
         let around = [NOW, ENDED].into_iter().filter_map(|name| Some((name, state.lookup(name)?)));
         names.extend(around);
         for read in &reads {
             let field = item.get_attr(&read.root).ok().filter(|f| !f.is_undefined());
             let own = || (read.root == "item").then(|| item.clone());
-            let outer = || state.lookup(&read.root).filter(|_| NAMESPACES.contains(&read.root.as_str()));
-            if let Some(value) = field.or_else(own).or_else(outer) {
+            if let Some(value) = field.or_else(own) {
                 names.push((&read.root, value));
+            } else if let Some(value) = outer(&read.root) {
+                names.push((&read.root, value));
+                scope.extend(of_scope(state, &read.root).then_some(read.root.as_str()));
             }
         }
+        names.push((ROW, scope.into_iter().collect::<Value>()));
         let value = match code.eval(map_value(names)) {
             Ok(pair) => {
                 let spent = pair.get_item_by_index(1).ok().and_then(|v| u64::try_from(v).ok()).unwrap_or(1);

@@ -3,7 +3,7 @@
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, State, Value};
 
-use super::support::{ENDED, absent, in_row, kind_of, located, map_value, number, wrong};
+use super::support::{ENDED, absent, in_row, kind_of, located, map_value, number, of_scope, wrong};
 use crate::diagnostic::closest;
 use crate::expr::NAMESPACES;
 
@@ -13,9 +13,14 @@ const MOST_NAMED: usize = 12;
 pub(super) fn install(env: &mut Environment<'static>) {
     env.add_function("_path", |state: &State, at: u64, name: &str, root: Value, path: Rest<Value>| {
         match strict(name, &root, &path) {
-            Err(_) if in_row(state) => Ok(Value::UNDEFINED),
-            Err((error, help)) => Err(located(error, at, Some(help))),
             Ok(value) => Ok(value),
+            Err(_) if !of_scope(state, name) => Ok(Value::UNDEFINED),
+            // Over rows, an error of what is not there would stand for a field that the row lacks.
+            Err((error, help)) if in_row(state) => {
+                let message = error.detail().unwrap_or_default().to_owned();
+                Err(located(wrong(message), at, Some(help)))
+            }
+            Err((error, help)) => Err(located(error, at, Some(help))),
         }
     });
     env.add_function("_opt", |_: u64, root: &Value, path: Rest<Value>| optional(root, &path));

@@ -6,7 +6,7 @@ use std::ops::Range;
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// Name that marks an evaluation over rows.
+/// Name that marks an evaluation over rows, and lists the names that are not the row's but of the pipeline's scope.
 pub(in crate::expr) const ROW: &str = "_row";
 
 /// Name under which the time of evaluation is handed in.
@@ -56,6 +56,12 @@ pub(in crate::expr) fn located(error: Error, at: u64, help: Option<String>) -> E
 /// Whether this is an evaluation over rows.
 pub(in crate::expr) fn in_row(state: &State) -> bool {
     state.lookup(ROW).is_some()
+}
+
+/// Whether a name is of the pipeline's scope: what is missing there is an error, over rows too.
+pub(in crate::expr) fn of_scope(state: &State, name: &str) -> bool {
+    let names_it = |scope: Value| items(&scope).is_ok_and(|mut all| all.any(|n| n.as_str() == Some(name)));
+    state.lookup(ROW).is_none_or(names_it)
 }
 
 /// Pays for reading or making so many bytes.
