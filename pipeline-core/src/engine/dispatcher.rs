@@ -333,7 +333,7 @@ impl Dispatcher {
                 biased;
                 () = self.stop.cancelled() => return Ok(all),
                 batch = self.journal.durable() => self.tell(batch?),
-                ended = self.tasks.next() => ends.push(ended),
+                ended = self.tasks.next(), if !self.journal.is_busy() => ends.push(ended),
                 Some(save) = self.saves.1.recv() => saves.push(save),
                 Some(progress) = self.progress.1.recv() => self.bus.progress(progress),
                 () = sleep_until(due) => {}
@@ -343,8 +343,15 @@ impl Dispatcher {
         while let Some((key, settled)) = self.settled.pop_front() {
             self.settled(&key, settled, &mut all);
         }
-        ends.extend(std::iter::from_fn(|| self.tasks.try_next()).take(AT_ONCE));
         saves.extend(std::iter::from_fn(|| self.saves.1.try_recv().ok()));
+        // What ends while a batch is on its way cannot become durable before the next: to be woken for each costs more than to
+        // take them in together. Only a save comes after all that ended before it: it may reserve what they have set free.
+        let most = match (saves.is_empty(), self.journal.is_busy()) {
+            (false, _) => usize::MAX,
+            (true, false) => AT_ONCE,
+            (true, true) => 0,
+        };
+        ends.extend(std::iter::from_fn(|| self.tasks.try_next()).take(most));
         for (key, end) in ends {
             if matches!(end.status, Status::TimedOut | Status::Cancelled) {
                 // It may have been cut off while it waited for this to be saved.
@@ -366,6 +373,15 @@ impl Dispatcher {
             self.bus.progress(progress);
         }
         Ok(all)
+    }
+
+    /// Takes in what has ended when the run is stopped: it was paid for.
+    fn keep_the_last(&mut self) -> Result<(), StoreError> {
+        let mut all = Vec::new();
+        while let Some((key, end)) = self.tasks.try_next() {
+            self.ended(&key, end, &mut all);
+        }
+        self.take_in(all)
     }
 
     /// Appends what happened, for the next commit; in a replay, what has its turn.
@@ -464,6 +480,7 @@ impl Backend for Dispatcher {
                 return Ok(completion);
             }
             if self.stop.is_cancelled() {
+                self.keep_the_last()?;
                 if self.journal.is_settled() {
                     return Err(self
                         .watch

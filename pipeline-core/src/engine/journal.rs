@@ -19,8 +19,10 @@ pub(super) struct Journal {
     log: Box<dyn RunLog>,
     /// Keeps when each fact was made.
     tape: Option<Arc<dyn Tape>>,
-    /// Appended, and not yet on its way to the disk.
+    /// Appended, not yet told, and not yet on its way to the disk.
     gathered: Batch,
+    /// How many of them are waited for.
+    awaited: usize,
     /// Records appended since the last commit began.
     loose: usize,
     /// On its way to the disk.
@@ -36,16 +38,16 @@ pub(super) struct Batch {
 
 impl Journal {
     pub(super) fn new(log: Box<dyn RunLog>, tape: Option<Arc<dyn Tape>>) -> Self {
-        Self { log, tape, gathered: Batch::default(), loose: 0, committing: None }
+        Self { log, tape, gathered: Batch::default(), awaited: 0, loose: 0, committing: None }
     }
 
-    /// Appends facts that nobody waits for: they become durable with the next that somebody does.
+    /// Appends facts that nobody waits for: they become durable with the next that somebody does. Gives the records that may be
+    /// told at once; while earlier ones are untold they come with those, so that everybody is told in the order of the journal.
     pub(super) fn append(&mut self, time: RunTime, facts: Vec<Fact>) -> Result<Vec<Arc<Record>>, StoreError> {
-        let records = self.log.append(time.at, time.elapsed_ms, facts)?;
-        if let Some(tape) = &self.tape {
-            records.iter().try_for_each(|record| tape.made(record))?;
+        let mut records = self.write(time, facts)?;
+        if !self.is_settled() {
+            self.gathered.records.append(&mut records);
         }
-        self.loose += records.len();
         Ok(records)
     }
 
@@ -56,10 +58,20 @@ impl Journal {
         facts: Vec<Fact>,
         replies: Vec<oneshot::Sender<()>>,
     ) -> Result<(), StoreError> {
-        let records = self.append(time, facts)?;
+        self.awaited += facts.len();
+        let records = self.write(time, facts)?;
         self.gathered.records.extend(records);
         self.gathered.replies.extend(replies);
         Ok(())
+    }
+
+    fn write(&mut self, time: RunTime, facts: Vec<Fact>) -> Result<Vec<Arc<Record>>, StoreError> {
+        let records = self.log.append(time.at, time.elapsed_ms, facts)?;
+        if let Some(tape) = &self.tape {
+            records.iter().try_for_each(|record| tape.made(record))?;
+        }
+        self.loose += records.len();
+        Ok(records)
     }
 
     /// Whether everything gathered is durable and was given back.
@@ -67,11 +79,16 @@ impl Journal {
         self.committing.is_none() && self.gathered.records.is_empty()
     }
 
+    /// Whether a batch is on its way to the disk.
+    pub(super) fn is_busy(&self) -> bool {
+        self.committing.is_some()
+    }
+
     /// Sends what was gathered on its way, unless an earlier batch still is: then more is gathered.
     pub(super) fn commit(&mut self) {
-        let is_worth_it = !self.gathered.records.is_empty() || self.loose >= MANY;
+        let is_worth_it = self.awaited > 0 || self.loose >= MANY;
         if self.committing.is_none() && is_worth_it {
-            self.loose = 0;
+            (self.loose, self.awaited) = (0, 0);
             self.committing = Some((self.log.commit(), std::mem::take(&mut self.gathered)));
         }
     }
@@ -82,12 +99,18 @@ impl Journal {
             Some((commit, _)) => commit.await?,
             None => std::future::pending().await,
         }
-        Ok(self.committing.take().map(|(_, batch)| batch).unwrap_or_default())
+        let mut batch = self.committing.take().map(|(_, batch)| batch).unwrap_or_default();
+        if self.awaited == 0 {
+            // Nobody waits for what came after it: it was only to be told in its turn.
+            batch.records.append(&mut self.gathered.records);
+        }
+        Ok(batch)
     }
 
     /// Makes all that was appended durable, and gives back what was gathered.
     pub(super) async fn settle(&mut self) -> Result<Vec<Batch>, StoreError> {
         self.flush().await?;
+        self.awaited = 0;
         let before = self.committing.take().map(|(_, batch)| batch);
         Ok(before.into_iter().chain([std::mem::take(&mut self.gathered)]).collect())
     }

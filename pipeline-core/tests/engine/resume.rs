@@ -1,8 +1,11 @@
 //! Going on after a crash: the journal is cut at every record, and every resume must end the same.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use pipeline_core::engine::RunControl;
 use pipeline_core::fact::{Fact, RunStatus};
+use tokio_util::sync::CancellationToken;
 
 use super::support::World;
 
@@ -135,5 +138,38 @@ async fn n22_replaying_any_prefix_asks_for_what_the_live_run_did() {
         let again = world.cut(total - 1);
         let report = again.resume(NESTED).await;
         assert_eq!(report.status, RunStatus::Ok, "cut after {count}");
+    }
+}
+
+/// Naive: what ended in the moment of the stop is thrown away with the tasks, and is done and paid again.
+/// Figure: 300 attempts that end at the same instant, with a stop just before, at and after it.
+#[tokio::test(start_paused = true)]
+async fn what_has_ended_when_a_run_is_stopped_is_kept() {
+    let text = "workflow:
+  name: t
+  steps:
+    - name: fan
+      type: for_loop
+      parallel: true
+      max_parallel: 300
+      data_source: 'range(300)'
+      steps: [{name: s, type: work, ms: 10, value: '{{ loop.item }}'}]
+    - {name: end, type: work, ms: 2}
+";
+    for (after, again) in [(9, 300), (10, 0), (11, 1)] {
+        let world = World::default();
+        let stop = CancellationToken::new();
+        let control = RunControl { stop: stop.clone(), ..RunControl::default() };
+        let stopper = async {
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            // Everything else that is due has its turn.
+            tokio::task::yield_now().await;
+            stop.cancel();
+        };
+        let (report, ()) = tokio::join!(world.run_with(text, control), stopper);
+        assert_eq!(report.expect("a journal").status, RunStatus::Interrupted);
+        assert_eq!(world.resume(text).await.status, RunStatus::Ok);
+        assert_eq!(world.probe.started().len(), 301 + again, "stopped after {after} ms");
+        assert_eq!(world.probe.running(), 0);
     }
 }

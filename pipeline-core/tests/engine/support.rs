@@ -256,6 +256,8 @@ pub struct TestStore {
     pub flushed: Arc<AtomicUsize>,
     /// The flush with this number fails, and every one after it.
     pub fail_at_flush: Option<usize>,
+    /// How long each takes.
+    pub flush_ms: u64,
     flushes: Arc<AtomicUsize>,
 }
 
@@ -281,6 +283,9 @@ impl RunLog for TestLog {
         Box::pin(async move {
             // A disk is never done at once: whoever does not wait for it is found out.
             tokio::task::yield_now().await;
+            if store.flush_ms > 0 {
+                tokio::time::sleep(Duration::from_millis(store.flush_ms)).await;
+            }
             let number = store.flushes.fetch_add(1, Ordering::SeqCst);
             if store.fail_at_flush.is_some_and(|n| number >= n) {
                 return Err(StoreError::Write { path: "journal".into(), message: "scripted".to_owned() });
