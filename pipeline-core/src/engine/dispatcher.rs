@@ -74,6 +74,8 @@ pub(super) struct Dispatcher {
     saves: (mpsc::Sender<Save>, mpsc::Receiver<Save>),
     progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
     following: Following,
+    /// The run was stopped, and what had ended is kept.
+    is_stopping: bool,
     broken: Option<StoreError>,
 }
 
@@ -146,6 +148,7 @@ impl Dispatcher {
             saves: mpsc::channel(MESSAGES),
             progress: mpsc::channel(MESSAGES),
             following,
+            is_stopping: false,
             broken: None,
         }
     }
@@ -375,7 +378,7 @@ impl Dispatcher {
         Ok(all)
     }
 
-    /// Takes in what has ended when the run is stopped: it was paid for.
+    /// Takes in what has ended when the run is stopped: it was paid for. Once, for more may end as long as the disk takes.
     fn keep_the_last(&mut self) -> Result<(), StoreError> {
         let mut all = Vec::new();
         while let Some((key, end)) = self.tasks.try_next() {
@@ -480,7 +483,9 @@ impl Backend for Dispatcher {
                 return Ok(completion);
             }
             if self.stop.is_cancelled() {
-                self.keep_the_last()?;
+                if !std::mem::replace(&mut self.is_stopping, true) {
+                    self.keep_the_last()?;
+                }
                 if self.journal.is_settled() {
                     return Err(self
                         .watch
