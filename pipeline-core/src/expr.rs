@@ -21,6 +21,7 @@ mod dynamic;
 mod tests;
 
 pub use dynamic::{Bound, Dynamic};
+pub(crate) use language::unwrapped;
 pub use language::{Expr, ExprError, Read, Template, Words};
 pub use legacy::rewrite_legacy;
 pub use reference::{Group, ReferenceEntry, reference};

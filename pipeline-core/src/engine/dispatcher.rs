@@ -49,6 +49,9 @@ const MESSAGES: usize = 1024;
 /// first are taken again while the last are still being recorded.
 const AT_ONCE: usize = 64;
 
+/// How long after a stop more is taken in that ends meanwhile, in milliseconds. Nothing is waited for.
+const LAST_MS: u64 = 100;
+
 /// The embedded backend of one run.
 pub(super) struct Dispatcher {
     journal: Journal,
@@ -74,8 +77,8 @@ pub(super) struct Dispatcher {
     saves: (mpsc::Sender<Save>, mpsc::Receiver<Save>),
     progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
     following: Following,
-    /// The run was stopped, and what had ended is kept.
-    is_stopping: bool,
+    /// When it was first noticed that the run is stopped, in elapsed milliseconds.
+    stopped_ms: Option<u64>,
     broken: Option<StoreError>,
 }
 
@@ -148,7 +151,7 @@ impl Dispatcher {
             saves: mpsc::channel(MESSAGES),
             progress: mpsc::channel(MESSAGES),
             following,
-            is_stopping: false,
+            stopped_ms: None,
             broken: None,
         }
     }
@@ -378,11 +381,18 @@ impl Dispatcher {
         Ok(all)
     }
 
-    /// Takes in what has ended when the run is stopped: it was paid for. Once, for more may end as long as the disk takes.
+    /// Takes in what has ended well when the run is stopped: it was paid for. A failure may come of the stop itself, as where a
+    /// whole group of processes is told to end: it is tried again.
     fn keep_the_last(&mut self) -> Result<(), StoreError> {
+        let now = self.elapsed_ms();
+        if now > *self.stopped_ms.get_or_insert(now) + LAST_MS {
+            return Ok(());
+        }
         let mut all = Vec::new();
         while let Some((key, end)) = self.tasks.try_next() {
-            self.ended(&key, end, &mut all);
+            if end.status.is_success() {
+                self.ended(&key, end, &mut all);
+            }
         }
         self.take_in(all)
     }
@@ -483,9 +493,7 @@ impl Backend for Dispatcher {
                 return Ok(completion);
             }
             if self.stop.is_cancelled() {
-                if !std::mem::replace(&mut self.is_stopping, true) {
-                    self.keep_the_last()?;
-                }
+                self.keep_the_last()?;
                 if self.journal.is_settled() {
                     return Err(self
                         .watch

@@ -364,6 +364,11 @@ impl Template {
     }
 }
 
+/// The inside of a text that is exactly one `{{ … }}`, else the text.
+pub(crate) fn unwrapped(text: &str) -> &str {
+    single(text).map_or(text, |(inside, _)| inside.trim())
+}
+
 /// The inside of a text that is exactly one `{{ … }}`, and where it stands.
 fn single(text: &str) -> Option<(&str, usize)> {
     let lead = text.len() - text.trim_start().len();

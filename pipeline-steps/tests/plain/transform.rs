@@ -215,6 +215,14 @@ async fn a_condition_on_a_step_that_gave_nothing_fails() {
     assert_eq!(value, json!({"t": [{"n": 3}], "count": 1}));
 }
 
+/// Naive: the first `}}` ends the expression, also where it closes two maps or stands in a text.
+#[tokio::test]
+async fn expressions_in_braces_may_have_braces_in_them() {
+    let steps = r#"
+- {name: t, type: data_transform, condition: "{{ {'a': {'b': true}}.a.b }}", input_source: '{{ [{"n": {"k": {"z": 1}}}, {"n": {"k": {"z": 2}}}] }}', operations: [{operation: filter, condition: "{{ {'x': {'y': n.k.z}}.x.y > 1 and '}}' == '}}' }}"}]}"#;
+    assert_eq!(World::new().value(steps).await, json!({"t": [{"n": {"k": {"z": 2}}}], "count": 1}));
+}
+
 #[tokio::test]
 async fn formats() {
     let of = |format: &str| {

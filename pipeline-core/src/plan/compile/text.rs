@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::document::{Node, NodeKind};
-use crate::expr::{Dynamic, Expr, ExprError, RowExpr, Script, Template, Words, rewrite_legacy};
+use crate::expr::{Dynamic, Expr, ExprError, RowExpr, Script, Template, Words, rewrite_legacy, unwrapped};
 use crate::plan::Condition;
 use crate::plan::compile::Compiler;
 use crate::plan::compile::names::Place;
@@ -246,14 +246,5 @@ impl Compiler<'_> {
         let span = self.place_of(node, from, Some(&(0..from.len())));
         let message = format!("`{from}` is an old spelling of `{to}`");
         self.report.push(Diagnostic::note("E0111", span, message).suggest(to));
-    }
-}
-
-/// The inside of a text that is exactly one `{{ … }}`, else the text.
-fn unwrapped(text: &str) -> &str {
-    let trimmed = text.trim();
-    match trimmed.strip_prefix("{{").and_then(|t| t.strip_suffix("}}")) {
-        Some(inside) if !inside.contains("{{") && !inside.contains("}}") => inside.trim(),
-        _ => text,
     }
 }
