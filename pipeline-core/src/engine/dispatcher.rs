@@ -385,7 +385,9 @@ impl Dispatcher {
     /// whole group of processes is told to end: it is tried again.
     fn keep_the_last(&mut self) -> Result<(), StoreError> {
         let now = self.elapsed_ms();
-        if now > *self.stopped_ms.get_or_insert(now) + LAST_MS {
+        let is_late = now > *self.stopped_ms.get_or_insert(now) + LAST_MS;
+        if is_late || self.following.is_on() {
+            // In a replay everything is on the tape, and has its turn.
             return Ok(());
         }
         let mut all = Vec::new();
