@@ -396,7 +396,7 @@ impl Dispatcher {
                 self.ended(&key, end, &mut all);
             }
         }
-        self.take_in(all)
+        self.gather(all)
     }
 
     /// Appends what happened, for the next commit; in a replay, what has its turn.
