@@ -463,7 +463,7 @@ fn failed(error: &minijinja::Error, rewritten: &Output, offset: usize, source: &
     };
     let of_engine =
         || error.range().and_then(|r| rewritten.origin(&r)).unwrap_or(offset..offset + source.len());
-    let range = located.map_or_else(of_engine, |l| l.range.clone());
+    let range = located.and_then(|l| l.range.clone()).unwrap_or_else(of_engine);
     let range = offset + boundary(source, range.start, offset)..offset + boundary(source, range.end, offset);
     let help = located.and_then(|l| l.help.clone()).or(help.map(str::to_owned));
     ExprError { message, range: Some(range), help }

@@ -104,8 +104,10 @@ fn rows_tell_what_is_missing_in_the_scope() {
     ] {
         assert_eq!(row(text, fields.clone()), Ok(expected), "{text} over {fields}");
     }
-    let error = eval("filter(people, \"age > steps.left.result\")").unwrap_err();
-    assert!(error.contains("`steps.left` has no value here"), "{error}");
+    let filter = Expr::compile("filter(people, \"age > steps.left.result\")", &[]).unwrap();
+    let error = filter.eval(&scope()).unwrap_err();
+    assert!(error.message.contains("`steps.left` has no value here"), "{error}");
+    assert!(error.help.is_some_and(|help| help.contains("default")));
 }
 
 #[test]

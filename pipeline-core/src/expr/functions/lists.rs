@@ -4,7 +4,8 @@ use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::support::{
-    ENDED, NOW, ROW, entries, items, map_value, of_scope, pay, pay_items, printed, shown, wrong,
+    ENDED, Located, NOW, ROW, entries, help_of, items, map_value, of_scope, pay, pay_items, printed, shown,
+    wrong,
 };
 use crate::expr::{Expr, NAMESPACES};
 
@@ -152,7 +153,10 @@ fn each(state: &State, engine: Engine, list: &Value, text: &str) -> Result<Vec<(
                 Value::UNDEFINED
             }
             Err(error) if error.kind() == ErrorKind::OutOfFuel => return Err(error),
-            Err(error) => return Err(in_text(&error.detail().unwrap_or("it cannot be computed"))),
+            Err(error) => {
+                let told = in_text(&error.detail().unwrap_or("it cannot be computed"));
+                return Err(told.with_source(Located { range: None, help: help_of(&error) }));
+            }
         };
         all.push((item, value));
     }

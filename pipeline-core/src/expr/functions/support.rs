@@ -24,13 +24,14 @@ const BYTES_PER_FUEL: usize = 64;
 /// The place and the help of an error, carried through the engine.
 #[derive(Debug)]
 pub(in crate::expr) struct Located {
-    pub(in crate::expr) range: Range<usize>,
+    /// `None` where the error comes of a text within the text.
+    pub(in crate::expr) range: Option<Range<usize>>,
     pub(in crate::expr) help: Option<String>,
 }
 
 impl fmt::Display for Located {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at {}..{}", self.range.start, self.range.end)
+        write!(f, "at {:?}", self.range)
     }
 }
 
@@ -50,7 +51,12 @@ pub(in crate::expr) fn absent(message: impl Into<std::borrow::Cow<'static, str>>
 pub(in crate::expr) fn located(error: Error, at: u64, help: Option<String>) -> Error {
     let start = usize::try_from(at >> 16).unwrap_or_default();
     let length = usize::try_from(at & 0xffff).unwrap_or_default();
-    error.with_source(Located { range: start..start + length, help })
+    error.with_source(Located { range: Some(start..start + length), help })
+}
+
+/// What to do about an error, where it was said.
+pub(in crate::expr) fn help_of(error: &Error) -> Option<String> {
+    std::error::Error::source(error).and_then(|s| s.downcast_ref::<Located>())?.help.clone()
 }
 
 /// Whether this is an evaluation over rows.
